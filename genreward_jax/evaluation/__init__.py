@@ -1,0 +1,1 @@
+"""Playing and filming a trained policy."""

@@ -1,0 +1,1 @@
+"""Forward-backward representation: networks (Flax) and losses, pure functions of arrays."""

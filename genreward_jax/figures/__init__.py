@@ -1,0 +1,1 @@
+"""Pictures a run draws."""

@@ -1,0 +1,1 @@
+"""The torch process and its client. Importing this package imports no torch."""
