@@ -1,0 +1,104 @@
+"""Flags and YAML: defaults, presets and single flags laid over each other, checked, with sentences for mistakes."""
+
+import contextlib
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+import elements
+from ruamel.yaml import YAML
+
+from genreward_jax.device import has_gpu
+from genreward_jax.errors import UserError
+
+PRESETS = ("paper", "cpu", "smoke")  # what --preset may name; the agent's size comes from these
+
+
+def configs_folder() -> Path:
+    """The folder of YAML files: beside the package in a checkout, inside it when installed."""
+    beside = Path(__file__).resolve().parent.parent / "configs"
+    return beside if (beside / "defaults.yaml").exists() else Path(__file__).resolve().parent / "configs"
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    """Content of one of the project's YAML files, by name without ending."""
+    return YAML(typ="safe").load((configs_folder() / f"{name}.yaml").read_text()) or {}
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A half sentence naming the known names most like ``name``, or all of them when none is."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}."
+
+
+def parse(argv: list[str]) -> elements.Config:
+    """Flags of the embodied command line to one configuration.
+
+    ``--preset NAME`` (or a preset's name after ``--configs``) chooses the agent's size; without one it is ``paper``
+    where there is an NVIDIA GPU and ``cpu`` elsewhere. Nothing is read but the YAML files and the command line.
+
+    Raises:
+        UserError: an unknown preset or flag (with the nearest), or a value of another type.
+    """
+    presets = read_yaml("presets")
+    config = elements.Config(read_yaml("defaults"))
+    argv, names = _take_configs(list(argv), presets)
+    chosen = [name for name in names if name in PRESETS]
+    preset = chosen[-1] if chosen else ("paper" if has_gpu() else "cpu")
+    layers = ([] if chosen else [preset]) + names
+    for name in layers:
+        config = config.update(presets[name])
+    config = _parse_flags(config.update(preset=preset), argv)
+    return config
+
+
+def _take_configs(argv: list[str], presets: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Splits ``--configs a b`` and ``--preset c`` off; gives the rest and the presets' names in order."""
+    rest, names, taking = [], [], ""
+    for arg in argv:
+        if arg.startswith("--"):
+            flag, _, value = arg.partition("=")
+            taking = flag if flag in ("--configs", "--preset") else ""
+            if not taking:
+                rest.append(arg)
+            elif value:
+                names += value.replace(",", " ").split()
+        elif taking:
+            names += arg.replace(",", " ").split()
+        else:
+            rest.append(arg)
+    for name in names:
+        if name not in presets:
+            raise UserError(f"There is no preset '{name}': {nearest(name, list(presets))}")
+    return rest, names
+
+
+def _parse_flags(config: elements.Config, argv: list[str]) -> elements.Config:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            parsed, unknown = elements.Flags(config).parse_known(argv)
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"A flag has a value that does not fit: {str(error).strip(chr(34))}") from None
+    for arg in unknown:
+        if arg.startswith("--"):
+            flag = arg[2:].partition("=")[0]
+            if flag in config.flat:
+                raise UserError(f"The flag --{flag} needs a value, such as --{flag} {config.flat[flag]}.")
+            raise UserError(f"There is no flag --{flag}: {nearest(flag, list(config.flat))} See configs/defaults.yaml.")
+    if unknown:
+        raise UserError(f"'{unknown[0]}' belongs to no flag; flags are written --name value.")
+    return parsed
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], ignore: tuple[str, ...] = ()) -> list[str]:
+    """Lines 'key: old -> new' for each flat key whose values differ and that no prefix in ``ignore`` covers."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if any(key == prefix or key.startswith(prefix + ".") for prefix in ignore):
+            continue
+        a, b = old.get(key, "(unset)"), new.get(key, "(unset)")
+        a, b = (list(x) if isinstance(x, tuple) else x for x in (a, b))
+        if a != b:
+            lines.append(f"{key}: {a} -> {b}")
+    return lines

@@ -1,0 +1,278 @@
+"""The reward shaper: rows of the environment in, rows for the replay out, with eq. 10 in their reward.
+
+A plain filter that knows no driver, no agent and no replay: the training loop, upstream's parallel actor and offline
+tools all push rows through it. Rows leave in the order in which they came, each environment in its own queue; a row
+whose reward is late holds those behind it back, up to a limit, then the pusher waits.
+"""
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from genreward_jax.errors import UserError
+from genreward_jax.methods import Term
+from genreward_jax.rewards.base import Payment, Reward, Window
+from genreward_jax.windows import sample_indices, sampled_steps
+
+Row = dict[str, np.ndarray]
+
+
+@dataclass
+class _Collector:
+    """What one term has gathered of one environment since the row it last paid."""
+
+    frames: dict[int, np.ndarray] = field(default_factory=dict)  # by offset 1..interval
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[np.ndarray] = field(default_factory=list)
+    outputs: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+
+    def clear(self) -> None:
+        self.frames.clear()
+        self.actions.clear()
+        self.rewards.clear()
+        self.outputs.clear()
+
+
+@dataclass
+class _Pending:
+    """A row on its way to the replay, with the answers it waits for."""
+
+    row: Row
+    answers: list[tuple[int, "Future[Payment]", float]]  # index of the term, answer, when asked
+
+
+class _Worker:
+    """State of one environment: the step in its episode, the row before, what is gathered, what is pending."""
+
+    def __init__(self, terms: int) -> None:
+        self.step = 0
+        self.previous: Row | None = None
+        self.collectors = [_Collector() for _ in range(terms)]
+        self.pending: deque[_Pending] = deque()
+
+
+class RewardShaper:
+    """Adds a method's rewards to rows.
+
+    Args:
+        terms: The method's summands; none leaves every reward as it is.
+        pay: Asks the bridge: ``pay(name, window)`` gives a future Payment. Not called for rewards of the trainer.
+        frame_count: Frames sampled from a window.
+        frame_of: ``frame_of(worker, slot)`` fetches (and frees) the frame in a shared-memory slot; None when rows
+            carry frames of the wanted size in ``image``.
+        max_pending_rows: Rows an environment may hold back before :meth:`push` waits for the oldest answer.
+        wait: Wait for every answer at once, so that a run does not depend on how fast the bridge is.
+        say: Told, once, when the loop had to wait.
+
+    Rows need ``is_first``, ``reward``, ``image`` and ``action``, and have ``is_last``; rows that leave have
+    ``reward`` (eq. 10), ``reward_env`` and one ``reward_<name>`` for each term: the unweighted value, NaN where the
+    term paid nothing. Policy outputs that only a reward reads, and ``frame_slot``, are taken off.
+    """
+
+    def __init__(
+        self,
+        terms: list[Term],
+        pay: Callable[[str, Window], "Future[Payment]"] | None = None,
+        *,
+        frame_count: int = 16,
+        frame_of: Callable[[int, int], np.ndarray] | None = None,
+        max_pending_rows: int = 256,
+        wait: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.terms = terms
+        self.rewards: list[Reward] = [term.reward_class()(None, **term.settings) for term in terms]
+        self.schedules = [reward.schedule() for reward in self.rewards]
+        self.pay = pay
+        self.frame_count = frame_count
+        self.frame_of = frame_of
+        self.max_pending_rows = max_pending_rows
+        self.wait = wait
+        self.say = say
+        self.sampled = [sampled_steps(s.interval, frame_count) for s in self.schedules]
+        self.outputs = sorted({key for reward in self.rewards for key in reward.outputs})
+        self.workers: dict[int, _Worker] = defaultdict(lambda: _Worker(len(terms)))
+        self.waited_s = 0.0
+        self.latency_ms: deque[float] = deque(maxlen=256)
+        self.paid = 0
+        self._said_waiting = False
+
+    def push(self, worker: int, row: Row) -> list[Row]:
+        """Takes the next row of an environment; gives the rows of that environment that are ready, in order.
+
+        Raises:
+            UserError: a reward answered with a number that is not finite, or the bridge failed for good.
+        """
+        state = self.workers[worker]
+        row = {key: np.asarray(value) for key, value in row.items()}
+        if row["is_first"]:
+            state.step = 0
+            state.previous = None
+            [collector.clear() for collector in state.collectors]
+        else:
+            state.step += 1
+        answers = self._ask(worker, state, row)
+        state.previous = row
+        state.pending.append(_Pending(self._strip(row), answers))
+        if self.wait:
+            [answer.result() for _, answer, _ in answers]
+        elif len(state.pending) > self.max_pending_rows:
+            self._wait_for_oldest(worker, state)
+        return self._release(state)
+
+    def flush(self) -> list[tuple[int, Row]]:
+        """Waits for every answer; gives all rows left as (worker, row), each environment's in order."""
+        ready = []
+        for worker, state in self.workers.items():
+            for pending in state.pending:
+                [answer.result() for _, answer, _ in pending.answers]
+            ready += [(worker, row) for row in self._release(state)]
+        return ready
+
+    def stats(self) -> dict[str, float]:
+        """Median latency of the last answers in ms, rows pending now, seconds waited and rows paid so far."""
+        return {
+            "latency_ms": float(np.median(self.latency_ms)) if self.latency_ms else 0.0,
+            "pending": float(sum(len(state.pending) for state in self.workers.values())),
+            "waited_s": self.waited_s,
+            "paid": float(self.paid),
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Memories of the trainer's own rewards and counters, for a checkpoint."""
+        state = {"paid": np.asarray(self.paid)}
+        for term, reward in zip(self.terms, self.rewards, strict=True):
+            state |= {f"{term.name}/{key}": value for key, value in reward.state().items()}
+        return state
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Puts back what :meth:`state` gave."""
+        self.paid = int(state["paid"])
+        for term, reward in zip(self.terms, self.rewards, strict=True):
+            prefix = f"{term.name}/"
+            reward.load({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+
+    def _ask(self, worker: int, state: _Worker, row: Row) -> list[tuple[int, "Future[Payment]", float]]:
+        """Gathers the row for every term and asks those that pay it."""
+        if state.previous is None:
+            return []
+        frame = self._frame(worker, row)
+        answers = []
+        for index, (reward, schedule) in enumerate(zip(self.rewards, self.schedules, strict=True)):
+            collector = state.collectors[index]
+            offset = (state.step - 1) % schedule.interval + 1
+            if reward.wants_frames and frame is not None and offset in self.sampled[index]:
+                collector.frames[offset] = frame
+            collector.actions.append(state.previous["action"])
+            collector.rewards.append(row["reward"])
+            for key in reward.outputs:  # what the policy call of the row before returned belongs to this row's reward
+                if key in state.previous:
+                    collector.outputs[key].append(state.previous[key])
+            due = bool(row["is_last"]) if schedule.kind == "end" else offset == schedule.interval
+            if due:
+                window = self._window(index, state, bool(row["is_last"]))
+                collector.clear()
+                if window is not None:
+                    answers.append((index, self._answer(index, window), time.perf_counter()))
+        return answers
+
+    def _frame(self, worker: int, row: Row) -> np.ndarray | None:
+        if "frame_slot" not in row:
+            return row["image"]
+        slot = int(row["frame_slot"])
+        return self.frame_of(worker, slot) if slot >= 0 and self.frame_of else None
+
+    def _window(self, index: int, state: _Worker, ended: bool) -> Window | None:
+        """The window a term is asked with, or None where the policy did not yet return what it reads."""
+        reward, schedule, collector = self.rewards[index], self.schedules[index], state.collectors[index]
+        if any(len(collector.outputs[key]) == 0 for key in reward.outputs):
+            return None  # random actions of the prefill: no policy was called
+        frames = None
+        if reward.wants_frames:
+            offsets = sample_indices(schedule.interval, self.frame_count) + 1
+            frames = np.stack([collector.frames[int(offset)] for offset in offsets])
+        return Window(
+            frames=frames,
+            actions=np.stack(collector.actions),
+            rewards=np.asarray(collector.rewards, np.float32),
+            outputs={key: np.stack(collector.outputs[key]) for key in reward.outputs},
+            ended=ended,
+            step=state.step,
+        )
+
+    def _answer(self, index: int, window: Window) -> "Future[Payment]":
+        if self.rewards[index].runs_in == "bridge":
+            return self.pay(self.terms[index].name, window)
+        future: Future[Payment] = Future()
+        future.set_result(self.rewards[index](window, None))
+        return future
+
+    def _strip(self, row: Row) -> Row:
+        """The row as the replay keeps it, before its rewards are known."""
+        row = {key: value for key, value in row.items() if key not in self.outputs and key != "frame_slot"}
+        row["reward_env"] = np.float32(row["reward"])
+        for term in self.terms:
+            row[f"reward_{term.name}"] = np.float32(np.nan)
+        return row
+
+    def _release(self, state: _Worker) -> list[Row]:
+        ready = []
+        while state.pending and all(answer.done() for _, answer, _ in state.pending[0].answers):
+            pending = state.pending.popleft()
+            self._add_rewards(pending)
+            ready.append(pending.row)
+        return ready
+
+    def _add_rewards(self, pending: _Pending) -> None:
+        """Eq. 10: the environment's reward plus every paid term's weighted value."""
+        total = float(pending.row["reward_env"])
+        for index, answer, asked in pending.answers:
+            payment, term = answer.result(), self.terms[index]
+            self.latency_ms.append(1000 * (getattr(answer, "finished", None) or time.perf_counter()) - 1000 * asked)
+            if not payment.values:
+                continue
+            value = float(payment.values[-1])
+            if not math.isfinite(value):
+                raise UserError(
+                    f"The reward '{term.name}' gave {value}, which would poison the replay; look at the goal video "
+                    f"and the models, or leave it out with METHOD=none."
+                )
+            pending.row[f"reward_{term.name}"] = np.float32(value)
+            total += term.weight * value
+            self.paid += 1
+        pending.row["reward"] = np.float32(total)
+
+    def _wait_for_oldest(self, worker: int, state: _Worker) -> None:
+        if not self._said_waiting:
+            self.say(
+                f"Environment {worker} holds {len(state.pending)} rows for a late reward (--reward.max_pending_rows): "
+                f"the loop now waits for rewards."
+            )
+            self._said_waiting = True
+        start = time.perf_counter()
+        [answer.result() for _, answer, _ in state.pending[0].answers]
+        self.waited_s += time.perf_counter() - start
+
+
+def reward_rows(terms: list[Term], length: int) -> None:
+    """Refuses an interval that no episode reaches."""
+    for term in terms:
+        schedule = term.reward_class()(None, **term.settings).schedule()
+        if schedule.kind == "every" and schedule.interval > length:
+            raise UserError(
+                f"The reward '{term.name}' is paid every {schedule.interval} steps but an episode has {length}: "
+                f"lower --reward.interval or raise --env.metaworld.length."
+            )
+
+
+def shaped_share(rows: list[dict[str, Any]]) -> float:
+    """Which share of an episode's return the added rewards are, by absolute value (0 for an empty episode)."""
+    added = sum(abs(float(row["reward"]) - float(row["reward_env"])) for row in rows)
+    total = sum(abs(float(row["reward"])) for row in rows)
+    return added / total if total else 0.0
