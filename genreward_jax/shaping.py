@@ -44,7 +44,7 @@ class _Pending:
     """A row on its way to the replay, with the answers it waits for."""
 
     row: Row
-    answers: list[tuple[int, "Future[Payment]", float]]  # index of the term, answer, when asked
+    answers: list[tuple[int, "Future[Payment]"]]  # index of the term, its answer
 
 
 class _Worker:
@@ -121,7 +121,7 @@ class RewardShaper:
         state.previous = row
         state.pending.append(_Pending(self._strip(row), answers))
         if self.wait:
-            [answer.result() for _, answer, _ in answers]
+            [answer.result() for _, answer in answers]
         elif len(state.pending) > self.max_pending_rows:
             self._wait_for_oldest(worker, state)
         return self._release(state)
@@ -131,7 +131,7 @@ class RewardShaper:
         ready = []
         for worker, state in self.workers.items():
             for pending in state.pending:
-                [answer.result() for _, answer, _ in pending.answers]
+                [answer.result() for _, answer in pending.answers]
             ready += [(worker, row) for row in self._release(state)]
         return ready
 
@@ -158,7 +158,7 @@ class RewardShaper:
             prefix = f"{term.name}/"
             reward.load({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
 
-    def _ask(self, worker: int, state: _Worker, row: Row) -> list[tuple[int, "Future[Payment]", float]]:
+    def _ask(self, worker: int, state: _Worker, row: Row) -> list[tuple[int, "Future[Payment]"]]:
         """Gathers the row for every term and asks those that pay it."""
         if state.previous is None:
             return []
@@ -179,7 +179,7 @@ class RewardShaper:
                 window = self._window(index, state, bool(row["is_last"]))
                 collector.clear()
                 if window is not None:
-                    answers.append((index, self._answer(index, window), time.perf_counter()))
+                    answers.append((index, self._answer(index, window)))
         return answers
 
     def _frame(self, worker: int, row: Row) -> np.ndarray | None:
@@ -195,8 +195,8 @@ class RewardShaper:
             return None  # random actions of the prefill: no policy was called
         frames = None
         if reward.wants_frames:
-            offsets = sample_indices(schedule.interval, self.frame_count) + 1
-            frames = np.stack([collector.frames[int(offset)] for offset in offsets])
+            kept = sorted(collector.frames) if schedule.kind == "end" else range(1, schedule.interval + 1)
+            frames = np.stack([collector.frames[kept[i]] for i in sample_indices(len(kept), self.frame_count)])
         return Window(
             frames=frames,
             actions=np.stack(collector.actions),
@@ -208,7 +208,10 @@ class RewardShaper:
 
     def _answer(self, index: int, window: Window) -> "Future[Payment]":
         if self.rewards[index].runs_in == "bridge":
-            return self.pay(self.terms[index].name, window)
+            asked = time.perf_counter()
+            answer = self.pay(self.terms[index].name, window)
+            answer.add_done_callback(lambda _: self.latency_ms.append(1000 * (time.perf_counter() - asked)))
+            return answer
         future: Future[Payment] = Future()
         future.set_result(self.rewards[index](window, None))
         return future
@@ -223,7 +226,7 @@ class RewardShaper:
 
     def _release(self, state: _Worker) -> list[Row]:
         ready = []
-        while state.pending and all(answer.done() for _, answer, _ in state.pending[0].answers):
+        while state.pending and all(answer.done() for _, answer in state.pending[0].answers):
             pending = state.pending.popleft()
             self._add_rewards(pending)
             ready.append(pending.row)
@@ -232,9 +235,8 @@ class RewardShaper:
     def _add_rewards(self, pending: _Pending) -> None:
         """Eq. 10: the environment's reward plus every paid term's weighted value."""
         total = float(pending.row["reward_env"])
-        for index, answer, asked in pending.answers:
+        for index, answer in pending.answers:
             payment, term = answer.result(), self.terms[index]
-            self.latency_ms.append(1000 * (getattr(answer, "finished", None) or time.perf_counter()) - 1000 * asked)
             if not payment.values:
                 continue
             value = float(payment.values[-1])
@@ -256,7 +258,7 @@ class RewardShaper:
             )
             self._said_waiting = True
         start = time.perf_counter()
-        [answer.result() for _, answer, _ in state.pending[0].answers]
+        [answer.result() for _, answer in state.pending[0].answers]
         self.waited_s += time.perf_counter() - start
 
 

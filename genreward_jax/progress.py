@@ -1,0 +1,59 @@
+"""What a person sees while it runs: one block before the start, one bar, sentences when something happens."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def block(lines: list[tuple[str, str]]) -> str:
+    """Lines of (name, what) as one aligned block."""
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {what}" for name, what in lines)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person says them: '40 s', '9 min', '3.2 h', '2.1 days'."""
+    for size, unit, digits in ((86400, "days", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def amount(number: float) -> str:
+    """Bytes as a person says them."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number / 1e3:.0f} kB"
+
+
+class Progress:
+    """The bar: step, episode return, success, rewards, speeds, time left. Sentences go above it."""
+
+    def __init__(self, total: int, initial: int, enabled: bool = True) -> None:
+        self.bar = tqdm(
+            total=total,
+            initial=initial,
+            unit="step",
+            disable=not enabled,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,  # a log file wants few lines
+            bar_format="{percentage:3.0f}% {bar:10} {n_fmt}/{total_fmt}  {postfix}  ETA {remaining}",
+        )
+        self.figures: dict[str, str] = {}
+
+    def show(self, step: int, **figures: float | None) -> None:
+        """Moves the bar to ``step`` and replaces the figures that are given (None shows a dash)."""
+        for name, value in figures.items():
+            self.figures[name] = "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        self.bar.set_postfix_str("  ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.figures.items()), refresh=False)
+        self.bar.update(max(0, step - self.bar.n))
+
+    def say(self, text: str) -> None:
+        """A sentence above the bar."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,105 @@
+"""What a reward is: one class, told when it pays and what it needs, given a window, giving one float a paid row.
+
+Adding a reward is adding a file with such a class and naming it in ``configs/methods.yaml``, or naming the user's
+own ``module:Class`` there. A reward imports no torch, no JAX and no DreamerV3: the models it needs reach it as
+functions of NumPy arrays (``models``), served by the bridge process, where the class itself is imported too.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows of an episode are paid: ``every`` k-th step, or the episode's ``end``."""
+
+    kind: Literal["every", "end"] = "every"
+    interval: int = 1
+
+
+@dataclass
+class Window:
+    """What a reward sees of one environment since the row it last paid.
+
+    Attributes:
+        frames: uint8, (count, H, W, 3), sampled uniformly from the window at the size the reward asked for; None
+            for a reward that wants none.
+        actions: float32, (steps, action size): the action that led to each row.
+        rewards: float32, (steps,): the environment's own reward of each row.
+        outputs: What the policy call before each row returned, each (steps, ...).
+        ended: Whether the episode ended with the last row.
+        step: Steps since the episode's reset at the last row.
+    """
+
+    frames: np.ndarray | None
+    actions: np.ndarray
+    rewards: np.ndarray
+    outputs: dict[str, np.ndarray]
+    ended: bool
+    step: int
+
+
+@dataclass
+class Payment:
+    """A reward's answer: ``values`` holds one float for each paid row, ``diagnostics`` named floats for the log.
+
+    ``values`` empty means that nothing is paid this time (a network that is still being trained, say).
+    """
+
+    values: list[float]
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+class Models(Protocol):
+    """Capabilities the bridge serves on NumPy arrays; only those a reward named in ``needs`` are there."""
+
+    def encode_video(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (T, H, W, 3) to the posterior's mean, float32 (C, t, h, w)."""
+
+    def embed_image(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) to unit CLIP embeddings, float32 (N, D)."""
+
+    def embed_text(self, texts: list[str]) -> np.ndarray:
+        """N sentences to unit CLIP embeddings, float32 (N, D)."""
+
+    def embed_state(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) to DINOv3's pooled output, float32 (N, 384)."""
+
+
+class Reward:
+    """Base class of all rewards; see the module's text.
+
+    Class attributes:
+        runs_in: 'bridge' (beside the models) or 'trainer' (in the loop, at once).
+        needs: Names of the capabilities it calls.
+        wants_frames: Whether ``Window.frames`` is filled.
+        outputs: Policy outputs it reads from ``Window.outputs``.
+    """
+
+    runs_in: Literal["bridge", "trainer"] = "bridge"
+    needs: tuple[str, ...] = ()
+    wants_frames: bool = True
+    outputs: tuple[str, ...] = ()
+
+    def __init__(self, goal: Any = None, **settings: Any) -> None:
+        self.goal = goal
+        self.settings = settings
+
+    def schedule(self) -> Schedule:
+        """Which rows it pays; by default every ``interval``-th step of the settings."""
+        return Schedule("every", int(self.settings.get("interval", 128)))
+
+    def __call__(self, window: Window, models: Models | None) -> Payment:
+        raise NotImplementedError
+
+    def observe(self, rows: list[dict[str, np.ndarray]]) -> None:
+        """Rows as they pass, for a reward with a memory (a running norm, an exploration bonus)."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint must keep of the memory."""
+        return {}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Puts back what :meth:`state` gave."""

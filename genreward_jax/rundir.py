@@ -1,0 +1,135 @@
+"""The run directory: where it is, that one process owns it, and that it holds the run that is meant."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import elements
+
+from genreward_jax.config import differences
+from genreward_jax.errors import UserError
+
+# What may change when a run is continued; everything else must stay as it was.
+MAY_CHANGE = (
+    "logdir", "logger", "eval", "bridge", "patches", "preset", "errfile", "ipv6", "script",
+    "jax.platform", "jax.prealloc", "jax.profiler", "jax.precompile", "jax.compilation_cache", "jax.debug",
+    "run.steps", "run.log_every", "run.report_every", "run.save_every", "run.progress", "run.plots", "run.usage",
+    "run.debug", "run.duration", "goal.source",
+)  # fmt: skip
+
+
+def default_logdir(config: elements.Config) -> str:
+    """``runs/<task>/<env_reward>/<method>/seed<k>``."""
+    suite, task = config.task.split("_", 1)
+    env_reward = config.env[suite].get("reward", "own") if suite in config.env else "own"
+    return f"runs/{task}/{env_reward}/{config.method}/seed{config.seed}"
+
+
+class RunDirectory:
+    """A run's folder, locked by this process from :meth:`open` to :meth:`close`.
+
+    The lock is the kernel's (flock), so it goes with the process however that ends.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    def saved_config(self) -> elements.Config | None:
+        """The configuration that the run was started with, or None for a new folder."""
+        if not self.config_file.exists():
+            return None
+        try:
+            return elements.Config.load(str(self.config_file))
+        except Exception as error:
+            raise UserError(f"{self.config_file} cannot be read ({error}); choose another LOGDIR.") from None
+
+    def open(self, config: elements.Config) -> bool:
+        """Locks the folder and checks that it holds this run or none; gives whether a run is continued.
+
+        Raises:
+            UserError: another process uses it, it holds another run (the differences are listed), or something else.
+        """
+        saved = self.saved_config()
+        if saved is not None:
+            self._check_same(saved, config)
+        elif self.path.exists() and any(x.name not in ("run.lock", "bridge.log") for x in self.path.iterdir()):
+            raise UserError(f"{self.path} holds files but no run (no config.yaml); choose another LOGDIR.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / "run.lock", "a+")
+        except OSError as error:
+            raise UserError(f"The run directory {self.path} cannot be written ({error.strerror}).") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            self._lock = None
+            raise UserError(
+                f"{self.path} is in use by process {owner}; wait for it, stop it, or choose another LOGDIR."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        return saved is not None
+
+    def _check_same(self, saved: elements.Config, config: elements.Config) -> None:
+        lines = differences(saved.flat, config.flat, ignore=MAY_CHANGE)
+        if lines:
+            raise UserError(
+                f"{self.path} holds a run with other settings; choose another LOGDIR, or continue it with its own:\n  "
+                + "\n  ".join(lines)
+            )
+
+    def check_goal(self, digest: str, config: elements.Config) -> None:
+        """Refuses to continue with another goal than the run's, told by its content."""
+        file = self.path / "goal" / "goal.json"
+        saved = json.loads(file.read_text()).get("digest") if file.exists() else None
+        if saved and saved != digest:
+            raise UserError(
+                f"{self.path} was trained for another goal video (content {saved[:12]}) than '{config.goal.source}' "
+                f"(content {digest[:12]}); choose another LOGDIR, or give the same goal."
+            )
+
+    def keep_config(self, config: elements.Config) -> None:
+        """Writes config.yaml, so that from here on the folder is a run."""
+        write_text(self.config_file, _yaml(config))
+
+    def close(self) -> None:
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _yaml(config: elements.Config) -> str:
+    import io
+
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    YAML(typ="safe").dump({k: v for k, v in dict(config).items()}, stream)
+    return stream.getvalue()
