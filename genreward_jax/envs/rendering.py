@@ -5,8 +5,6 @@ MuJoCo and OpenGL are imported when they are first needed, because both read ``M
 one process were seen to show each other's scenes.
 """
 
-import ctypes
-import ctypes.util
 import functools
 import json
 import os
@@ -22,6 +20,7 @@ from genreward_jax.errors import UserError
 BACKENDS = ("egl", "osmesa", "glfw")
 QUALITIES = ("auto", "fast", "full")
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
+DOUBLED = 128  # pixels: fast pictures up to this side are drawn at twice the size and averaged
 
 _MENDING = {
     "osmesa": "install software OpenGL (`apt-get install libosmesa6`)",
@@ -167,8 +166,9 @@ class Renderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera_id(model, camera)
-        model.vis.global_.offheight, model.vis.global_.offwidth = largest
-        if self._fast:
+        doubled = 2 * DOUBLED if self._fast else 0
+        model.vis.global_.offheight, model.vis.global_.offwidth = (max(side, doubled) for side in largest)
+        if self._fast:  # read when the MjrContext is made
             model.vis.quality.shadowsize = 0
             model.vis.quality.offsamples = 0
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
@@ -196,13 +196,25 @@ class Renderer:
         Returns:
             uint8 (height, width, 3), top row first.
         """
+        if not self._fast or max(height, width) > DOUBLED:
+            pixels = self._read(height, width)
+        else:
+            # Edges as smooth as multisampling's at half its cost: on a CPU the corners of the meshes cost, not the
+            # pixels (113 against 57 frames a second; 142 with jagged edges).
+            large = self._read(2 * height, 2 * width).astype(np.uint16)
+            rows = large[::2] + large[1::2]
+            pixels = ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
+        # OpenGL gives the bottom row first. Turned by 180 degrees, the rows are right and the columns reversed.
+        return np.ascontiguousarray(pixels[:, ::-1] if turned else pixels[::-1])
+
+    def _read(self, height: int, width: int) -> np.ndarray:
         self._gl.make_current()
         rect = self._mujoco.MjrRect(0, 0, width, height)
         pixels = np.empty((height, width, 3), np.uint8)
+        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._mujoco.mjr_render(rect, self._scene, self._context)
         self._mujoco.mjr_readPixels(pixels, None, rect, self._context)
-        # OpenGL gives the bottom row first. Turned by 180 degrees, the rows are right and the columns reversed.
-        return np.ascontiguousarray(pixels[:, ::-1] if turned else pixels[::-1])
+        return pixels
 
     def close(self) -> None:
         """Frees what is on the GPU; the process's GL context stays."""
