@@ -1,0 +1,65 @@
+# Everything a newcomer needs. Each target sets the checkout up first (see genreward_jax/bootstrap.py); the second
+# time that costs nothing. Values may hold spaces and quotes: they reach the program as they were typed.
+
+PYTHON ?=
+TORCH_INDEX ?=
+WORKERS ?= 2
+export PYTHON TORCH_INDEX
+
+# Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
+unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES
+
+VENV := .venv/bin/python
+# Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
+ANY_PYTHON := p=python3; command -v $$p >/dev/null || p="$${PYTHON:-python3}"; command -v "$$p" >/dev/null || \
+	{ echo 'There is no python3 here: apt-get install python3 python3-venv' >&2; exit 2; }
+RUN_SETUP := $(ANY_PYTHON); "$$p" -m genreward_jax.bootstrap
+
+# $(call flag,--name,VARIABLE): the flag with the variable's value in single quotes, or nothing if it is empty.
+quote = '$(subst ','\'',$(1))'
+flag = $(if $(value $(2)), $(1) $(call quote,$(3)$(value $(2))))
+
+# One line a variable: the name on the make line and the flag of `python -m genreward_jax train` that it stands for.
+TRAIN_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--preset,PRESET)$(call flag,--method,METHOD)$\
+	$(call flag,--env.metaworld.reward,ENV_REWARD)$(call flag,--run.steps,STEPS)$(call flag,--seed,SEED)$\
+	$(call flag,--logdir,LOGDIR)$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train eval test lint format doctor clean
+
+help: ## list the targets
+	@echo 'make TARGET [NAME=value ...]'
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+setup: ## set up .venv and stop: PYTHON=/path/to/python3.12 TORCH_INDEX=url AGAIN=1 (look at all again)
+	@$(RUN_SETUP) $(if $(AGAIN),--again)
+
+.PHONY: setup-if-needed
+setup-if-needed:
+	@$(RUN_SETUP) --if-needed
+
+train: setup-if-needed ## train: TASK=shelf_place STEPS= SEED= METHOD= ENV_REWARD= LOGDIR= PRESET= GOAL= MODEL= FLAGS='--any.flag 1'
+	@exec $(VENV) -m genreward_jax train$(TRAIN_FLAGS) $(value FLAGS)
+
+eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPISODES=10
+	@exec $(VENV) -m genreward_jax eval $(call quote,$(value RUN))$(call flag,--episodes,EPISODES) $(value FLAGS)
+
+.PHONY: .run-is-named
+.run-is-named:
+	@$(if $(value RUN),:,echo 'make eval needs a run directory: make eval RUN=runs/shelf_place/dense/genreward/seed0' >&2; exit 2)
+
+test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
+	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)
+
+lint: setup-if-needed ## look for mistakes and unformatted code
+	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .
+
+format: setup-if-needed ## format the code and mend what can be mended
+	@$(VENV) -m ruff check --fix . && $(VENV) -m ruff format .
+
+doctor: ## say what is installed, what renders, which device and models are used, and what mends what is wrong
+	@if $(VENV) -c '' 2>/dev/null; then p=$(VENV); else $(ANY_PYTHON); fi; exec "$$p" -m genreward_jax.cli.doctor
+
+clean: ## remove .venv, caches and build folders; runs stay
+	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
