@@ -131,6 +131,7 @@ class MetaWorld:
             self._slots = slots_lib.FrameSlots.attach(frame_slots, self._frame_size)
         self._sim = make_simulator(self._task, self._length * self._repeat)
         self._place_camera(camera, quality)
+        self.state: np.ndarray | None = None  # the simulator's state vector, float64 (39,), for scripted experts
         self._episode = -1
         self._step = 0
         self._done = True
@@ -165,7 +166,7 @@ class MetaWorld:
         command = np.clip(command, -1, 1)
         dense, success = 0.0, False
         for _ in range(self._repeat):
-            _, reward, _, _, info = self._sim.step(command)
+            self.state, reward, _, _, info = self._sim.step(command)
             dense += float(reward)
             success = success or bool(info["success"])
         self._step += 1

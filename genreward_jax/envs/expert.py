@@ -1,0 +1,146 @@
+"""A goal video of Meta-World's scripted expert, for tasks that have no generated one yet.
+
+    python -m genreward_jax.envs.expert --task shelf_place --out goal.mp4
+
+It renders, so it runs in a process of its own (:func:`expert_video`); the result is cached by what it depends on.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from genreward_jax import video
+from genreward_jax.envs import metaworld, rendering
+from genreward_jax.errors import UserError
+
+AFTER_SUCCESS = 10  # steps still shown after the first success, so that the end shows the task done
+TRIES = 5  # seeds in a row; the experts of a few tasks fail now and then
+FPS = 30.0
+FORMAT = 1  # part of the cache key: raise it when the same arguments come to mean other pictures
+
+
+def expert_episode(
+    task: str, seed: int, size: int, *, length: int = 500, camera: str = "corner2", quality: str = "auto"
+) -> np.ndarray:
+    """Frames of one successful episode of the scripted expert.
+
+    Args:
+        task: Underscore name.
+        seed: First seed to try; the next ones follow where the expert fails.
+        size: Height and width in pixels.
+        length: Steps after which an episode counts as failed.
+
+    Returns:
+        uint8 (N, size, size, 3), from the reset until shortly after the first success.
+
+    Raises:
+        UserError: The expert succeeds with none of a few seeds.
+    """
+    task = metaworld.check_task(task)
+    rendering.choose_backend()
+    from metaworld.policies import ENV_POLICY_MAP
+
+    policy_class = ENV_POLICY_MAP[task.replace("_", "-") + "-v3"]
+    for attempt in range(seed, seed + TRIES):
+        env = metaworld.MetaWorld(
+            task, size=(size, size), length=length, camera=camera, quality=quality, seed=attempt, reward="none"
+        )
+        try:
+            frames = _play(env, policy_class(), length)
+        finally:
+            env.close()
+        if frames is not None:
+            return frames
+    raise UserError(
+        f"Meta-World's scripted expert of '{task}' did not succeed within {length} steps on seeds {seed} to "
+        f"{seed + TRIES - 1}; try another seed, or give a goal video with GOAL=."
+    )
+
+
+def _play(env: metaworld.MetaWorld, policy, length: int) -> np.ndarray | None:
+    row = env.step({"reset": True, "action": np.zeros(4, np.float32)})
+    frames, done_at = [row["image"]], None
+    while not row["is_last"] and (done_at is None or len(frames) <= done_at + AFTER_SUCCESS):
+        action = np.clip(policy.get_action(env.state), -1, 1).astype(np.float32)
+        row = env.step({"reset": False, "action": action})
+        frames.append(row["image"])
+        if done_at is None and row["log/success"]:
+            done_at = len(frames) - 1
+    return None if done_at is None else np.stack(frames)
+
+
+def expert_video(
+    task: str,
+    seed: int,
+    size: int,
+    cache_dir: str | Path,
+    *,
+    length: int = 500,
+    camera: str = "corner2",
+    quality: str = "auto",
+    timeout: float = 600.0,
+) -> Path:
+    """Path of an mp4 of :func:`expert_episode`, rendered once in a process of its own and kept in ``cache_dir``.
+
+    Raises:
+        UserError: As :func:`expert_episode`, or the process did not end in ``timeout`` seconds.
+    """
+    from importlib.metadata import version
+
+    settings = {
+        "task": metaworld.check_task(task),
+        "seed": int(seed),
+        "size": int(size),
+        "length": int(length),
+        "camera": camera,
+        "quality": rendering.resolve_quality(quality),
+    }
+    known = {**settings, "metaworld": version("metaworld"), "format": FORMAT}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(cache_dir).expanduser().resolve() / f"{settings['task']}-expert-{digest}.mp4"
+    if path.exists():
+        return path
+    command = [sys.executable, "-m", "genreward_jax.envs.expert", "--out", str(path)]
+    for name, value in settings.items():
+        command += [f"--{name}", str(value)]
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))}
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"Rendering the expert's video of '{task}' took more than {timeout:g} s.") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        raise UserError(said[-1] if done.returncode == 2 else f"The expert's video of '{task}' failed: {said[-1]}")
+    return path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Renders one video; the exit code is 2 where the user can mend what went wrong."""
+    parser = argparse.ArgumentParser(prog="python -m genreward_jax.envs.expert", description=__doc__)
+    parser.add_argument("--task", required=True, help="one of Meta-World's 50 by underscore name")
+    parser.add_argument("--out", required=True, help="mp4 to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
+    parser.add_argument("--length", type=int, default=500, help="steps after which an episode counts as failed")
+    parser.add_argument("--camera", default="corner2")
+    parser.add_argument("--quality", default="auto", choices=rendering.QUALITIES)
+    args = vars(parser.parse_args(argv))
+    out = args.pop("out")
+    try:
+        frames = expert_episode(args.pop("task"), args.pop("seed"), args.pop("size"), **args)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    video.write_video(out, frames, FPS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
