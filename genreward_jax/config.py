@@ -32,11 +32,12 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}."
 
 
-def parse(argv: list[str]) -> elements.Config:
+def parse(argv: list[str], preset: str = "") -> elements.Config:
     """Flags of the embodied command line to one configuration.
 
     ``--preset NAME`` (or a preset's name after ``--configs``) chooses the agent's size; without one it is ``paper``
-    where there is an NVIDIA GPU and ``cpu`` elsewhere. Nothing is read but the YAML files and the command line.
+    where there is an NVIDIA GPU and ``cpu`` elsewhere; ``preset`` replaces that choice (a run's own, when it is
+    continued on another machine). Nothing is read but the YAML files and the command line.
 
     Raises:
         UserError: an unknown preset or flag (with the nearest), or a value of another type.
@@ -45,7 +46,7 @@ def parse(argv: list[str]) -> elements.Config:
     config = elements.Config(read_yaml("defaults"))
     argv, names = _take_configs(list(argv), presets)
     chosen = [name for name in names if name in PRESETS]
-    preset = chosen[-1] if chosen else ("paper" if has_gpu() else "cpu")
+    preset = chosen[-1] if chosen else preset or ("paper" if has_gpu() else "cpu")
     layers = ([] if chosen else [preset]) + names
     for name in layers:
         config = config.update(presets[name])

@@ -2,8 +2,13 @@
 
 import functools
 import importlib.util
+import os
 import shutil
 import subprocess
+
+import elements
+
+from genreward_jax.cache import cache_dir
 
 
 @functools.cache
@@ -18,3 +23,19 @@ def has_gpu() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return found.returncode == 0 and "GPU" in found.stdout
+
+
+def prepare_jax(config: elements.Config, bridge: bool) -> elements.Config:
+    """Settles the platform and what must be in the environment before JAX starts; gives the settled configuration.
+
+    Compiled programs are kept in the user's cache folder, so that a second start is short. On a GPU the child that
+    holds the reward's models is left its share of the memory.
+    """
+    platform = config.jax.platform
+    if platform == "auto":
+        platform = "cuda" if has_gpu() else "cpu"
+    if platform == "cuda" and bridge:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.95 - config.bridge.memory_share:.2f}")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    return config.update({"jax.platform": platform})

@@ -1,0 +1,39 @@
+"""``python -m genreward_jax VERB ...``: finds the verb's file under cli/ and calls it."""
+
+import importlib
+import os
+import sys
+
+from genreward_jax.errors import UserError
+
+VERBS = {
+    "train": "train an agent: flags as in configs/defaults.yaml",
+    "eval": "play a run's policy and write its return, success and videos",
+    "doctor": "say what is installed, what renders, which device, and what to do about what is wrong",
+}
+
+
+def main() -> int:
+    """Runs a verb; a user's mistake is one sentence and exit code 2."""
+    verb, *argv = sys.argv[1:] or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print("python -m genreward_jax VERB [--flag value ...]\n")
+        print("\n".join(f"  {name:<8} {about}" for name, about in VERBS.items()))
+        return 0
+    try:
+        if verb not in VERBS:
+            raise UserError(f"There is no verb '{verb}': there are {', '.join(VERBS)}.")
+        return importlib.import_module(f"genreward_jax.cli.{verb}").run(argv)
+    except UserError as error:
+        print(f"genreward_jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Upstream's threads (replay, prefetch) would keep a finished process waiting.
+    os._exit(code)

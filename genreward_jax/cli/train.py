@@ -1,0 +1,24 @@
+"""``train``: flags to a configuration, then the run."""
+
+from genreward_jax import config as config_lib
+from genreward_jax import parts
+from genreward_jax.rundir import RunDirectory, default_logdir
+
+
+def run(argv: list[str]) -> int:
+    """Parses the embodied command line and trains; gives the exit code."""
+    config = config_lib.parse(argv)
+    parts.check(config)
+    config = config.update(logdir=config.logdir or default_logdir(config))
+    saved = RunDirectory(config.logdir).saved_config()
+    if saved is not None:
+        config = config_lib.parse(argv, preset=saved.preset).update(logdir=config.logdir)
+    from genreward_jax.envs.rendering import resolve_quality
+
+    quality = config.env.metaworld.quality
+    if quality == "auto":  # what a run was started with is what it goes on with
+        quality = saved.env.metaworld.quality if saved is not None else resolve_quality("auto")
+    config = config.update({"env.metaworld.quality": quality})
+    from genreward_jax.train import train
+
+    return train(config)

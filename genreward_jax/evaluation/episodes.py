@@ -1,0 +1,102 @@
+"""Playing whole episodes of a policy on the plain environment, and filming them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import embodied
+import numpy as np
+
+SEED = 1_000_003  # evaluation's episodes are the same at every evaluation, and no training seed's
+
+
+@dataclass
+class Episode:
+    """One evaluation episode.
+
+    Attributes:
+        score: Sum of the environment's own dense reward.
+        score_env: Sum of the reward as the run uses it (sparse, say).
+        success: 1.0 if the simulator said success at any step.
+        success_last: The same at the last step.
+        length: Agent steps.
+        frames: uint8 (length + 1, H, W, 3) if it was filmed, else empty.
+    """
+
+    score: float = 0.0
+    score_env: float = 0.0
+    success: float = 0.0
+    success_last: float = 0.0
+    length: int = 0
+    frames: list[np.ndarray] = field(default_factory=list)
+    done: bool = False
+
+
+class Stopped(Exception):
+    """The evaluation was told to stop before its end."""
+
+
+def play(
+    agent: Any,
+    make_env: Callable[[int], Any],
+    episodes: int,
+    envs: int = 1,
+    film: int = 1,
+    parallel: bool = True,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Episode]:
+    """Plays ``episodes`` episodes in environments of their own processes.
+
+    Args:
+        agent: Has ``init_policy(n)`` and ``policy(carry, obs, mode)`` of embodied's agents.
+        make_env: Makes the i-th environment; called in its process.
+        episodes: How many; environment i plays episodes i, i + envs, ...
+        envs: Environments stepped together (a number the policy was compiled for already costs nothing).
+        film: Of how many episodes, from the first, the frames are kept.
+        parallel: False steps the environments in this process, for tests without rendering.
+        stop: Asked after each step; True raises :class:`Stopped`.
+    """
+    driver = embodied.Driver([lambda i=i: make_env(i) for i in range(envs)], parallel=parallel)
+    finished: list[Episode] = []
+    running = [Episode() for _ in range(envs)]
+    started = list(range(envs))  # number of the episode that each environment plays
+
+    def on_step(tran: dict[str, np.ndarray], worker: int) -> None:
+        if tran["is_first"]:
+            running[worker] = Episode()
+        episode = running[worker]
+        episode.score += float(tran.get("log/reward_dense", tran["reward"]))
+        episode.score_env += float(tran["reward"])
+        episode.success_last = float(tran.get("log/success", 0.0))
+        episode.success = max(episode.success, episode.success_last)
+        episode.length += not tran["is_first"]
+        if started[worker] < film and "image" in tran:
+            episode.frames.append(tran["image"])
+        if tran["is_last"]:
+            if started[worker] < episodes:
+                finished.append(episode)
+            started[worker] += envs
+
+    driver.on_step(on_step)
+    try:
+        driver.reset(agent.init_policy)
+        while len(finished) < episodes:
+            driver(lambda *args: agent.policy(*args, mode="eval"), steps=1)
+            if stop():
+                raise Stopped
+    finally:
+        driver.close()
+    return finished
+
+
+def summary(played: list[Episode]) -> dict[str, float]:
+    """Means over episodes, named as they are logged."""
+    mean = lambda name: float(np.mean([getattr(episode, name) for episode in played]))  # noqa: E731
+    return {
+        "eval/score": mean("score"),
+        "eval/score_env": mean("score_env"),
+        "eval/success": mean("success"),
+        "eval/success_last": mean("success_last"),
+        "eval/length": mean("length"),
+        "eval/episodes": float(len(played)),
+    }

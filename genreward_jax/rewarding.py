@@ -1,0 +1,167 @@
+"""The generative reward of a run: its bridge, its goal, its frame slots and the shaper they serve."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import elements
+import numpy as np
+
+from genreward_jax.cache import cache_dir
+from genreward_jax.config import read_yaml
+from genreward_jax.envs.frame_slots import FrameSlots
+from genreward_jax.methods import Term
+from genreward_jax.parts import seed_of, split_task
+from genreward_jax.shaping import RewardShaper
+from genreward_jax.video import fit, read_video
+
+SLOTS = 8  # a frame is fetched with its row, so only rows on their way hold one
+GOAL_SEED = 7  # the expert of the default goal plays episodes that no training run draws
+
+
+@dataclass
+class Rewarding:
+    """What :func:`make_rewarding` made; :meth:`close` ends the bridge and frees the shared memory."""
+
+    terms: list[Term]
+    shaper: RewardShaper
+    bridge: Any = None
+    goal: Any = None
+    goal_video: np.ndarray | None = None
+    goal_source: str = ""
+    slots: list[FrameSlots] = field(default_factory=list)
+    env_settings: list[dict[str, Any]] = field(default_factory=list)
+
+    def close(self) -> None:
+        if self.bridge is not None:
+            self.bridge.close()
+        for slots in self.slots:
+            slots.close()
+            slots.unlink()
+
+
+def goal_frames(config: elements.Config) -> tuple[np.ndarray, float, str]:
+    """Frames (N, H, W, 3) of the goal video, their rate and a line that says where they come from."""
+    _, task = split_task(config.task)
+    if config.goal.source != "expert":
+        frames, fps = read_video(config.goal.source)
+        return frames, fps, config.goal.source
+    from genreward_jax.envs.expert import expert_video
+
+    seed = seed_of(GOAL_SEED, config.seed)
+    # Rendered larger than any small model wants and with the run's own view, then fitted to each reader's size.
+    path = expert_video(
+        task,
+        seed,
+        256,
+        cache_dir() / "expert_videos",
+        camera=config.env.metaworld.camera,
+        quality=config.env.metaworld.quality,
+    )
+    frames, fps = read_video(path)
+    return frames, fps, "a video of Meta-World's scripted expert, on another seed (no video was generated)"
+
+
+def goal_prompts(config: elements.Config) -> tuple[str, ...]:
+    """The task in words: the flag's prompt, or those of ``configs/tasks.yaml``."""
+    if config.goal.prompt:
+        return (config.goal.prompt,)
+    _, task = split_task(config.task)
+    return tuple(read_yaml("tasks")[task])
+
+
+def bridge_spec(config: elements.Config, log_path: Path | None) -> Any:
+    """The bridge's settings from the flags; importing the client imports no torch."""
+    from torch_bridge.client import BridgeSpec
+
+    return BridgeSpec(
+        family=config.model.family,
+        dtype=config.model.dtype,
+        revision=config.model.revision,
+        device=config.bridge.device,
+        python=config.bridge.python,
+        threads=config.bridge.threads,
+        timeout=config.bridge.timeout,
+        log_path=str(log_path) if log_path else None,
+    )
+
+
+def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say=print) -> Rewarding:
+    """Starts the bridge, makes or finds the goal, and builds the shaper around them.
+
+    Without terms there is neither bridge nor goal: the shaper leaves rewards as they are, and the goal video is only
+    there to be looked at.
+
+    Args:
+        config: The run's configuration.
+        terms: The method's summands.
+        folder: The run directory; the bridge's log goes there.
+        say: Told what takes a while.
+    """
+    say("Looking for the goal video ...")
+    frames, fps, source = goal_frames(config)
+    wait = bool(config.run.deterministic)
+    if not terms:
+        return Rewarding(terms, RewardShaper([]), goal_video=fit(frames, 256), goal_source=source)
+    from genreward_jax.goals import make_goal
+    from torch_bridge.client import Bridge, RewardSpec
+
+    needed = {need for term in terms for need in term.reward_class().needs}
+    say("Starting the model process (torch) ...")
+    bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | {"embed_image", "embed_text", "embed_state"})
+    bridge.start()
+    rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=fit(frames, 256), goal_source=source)
+    try:
+        goal = make_goal(
+            frames,
+            fps,
+            source,
+            goal_prompts(config),
+            bridge,
+            size=bridge.frame_size,
+            frames=config.reward.frames,
+            rank=config.goal.rank,
+            cache_dir=cache_dir() / "goals",
+        )
+        rewarding.goal = goal
+        for term in terms:
+            if term.reward_class().runs_in == "bridge":
+                bridge.add_reward(term.name, RewardSpec(term.path, goal, dict(term.settings)))
+        bridge.release(needed)
+        _add_slots(rewarding, config, bridge.frame_size)
+        rewarding.shaper = RewardShaper(
+            terms,
+            bridge.pay,
+            frame_count=config.reward.frames,
+            frame_of=partial(_take, rewarding.slots) if rewarding.slots else None,
+            max_pending_rows=config.reward.max_pending_rows,
+            wait=wait,
+            say=say,
+        )
+    except BaseException:
+        rewarding.close()
+        raise
+    return rewarding
+
+
+def _take(slots: list[FrameSlots], worker: int, slot: int) -> np.ndarray:
+    return slots[worker].take(slot)
+
+
+def _add_slots(rewarding: Rewarding, config: elements.Config, frame_size: int) -> None:
+    """Shared memory for large frames, only where a reward wants frames of another size than the agent's image."""
+    wanted = any(term.reward_class().wants_frames for term in rewarding.terms)
+    if not wanted or tuple(config.env.metaworld.size) == (frame_size, frame_size):
+        return
+    for _ in range(config.run.envs):
+        slots = FrameSlots.create(frame_size, SLOTS)
+        rewarding.slots.append(slots)
+        rewarding.env_settings.append(
+            {
+                "frame_size": frame_size,
+                "frame_interval": int(config.reward.interval),
+                "frame_count": int(config.reward.frames),
+                "frame_slots": slots.name,
+            }
+        )

@@ -1,0 +1,307 @@
+"""Training, as the paper's algorithm 1: DreamerV3 on the environment's reward plus the generative one.
+
+Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run directory and makes the parts.
+"""
+
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import elements
+import embodied
+import numpy as np
+
+from genreward_jax import loggers, parts, report
+from genreward_jax.checkpoint import Checkpoint
+from genreward_jax.device import prepare_jax
+from genreward_jax.episodes import EpisodeStats
+from genreward_jax.errors import UserError
+from genreward_jax.evaluation.episodes import Stopped, play, summary
+from genreward_jax.progress import Progress
+from genreward_jax.replay import ShapedReplay
+from genreward_jax.rewarding import Rewarding, make_rewarding
+from genreward_jax.rundir import RunDirectory
+
+
+@dataclass
+class Run:
+    """Everything a training loop works with."""
+
+    config: elements.Config
+    folder: RunDirectory
+    agent: Any
+    replay: ShapedReplay
+    rewarding: Rewarding
+    logger: elements.Logger
+    checkpoint: Checkpoint
+    updates: elements.Counter
+    progress: Progress
+    stats: EpisodeStats
+    stop: "StopSignal"
+    latest: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> elements.Counter:
+        return self.logger.step
+
+
+class StopSignal:
+    """Set by Ctrl-C or SIGTERM; the loop saves and ends. A second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._caught)
+
+    def _caught(self, number: int, frame: Any) -> None:
+        if self.name:
+            raise KeyboardInterrupt
+        self.name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+
+    def __call__(self) -> bool:
+        return bool(self.name)
+
+
+def train_loop(run: Run, started_at: int) -> None:
+    """Algorithm 1, from line 7. Lines 1 to 6 are the parts' making and, once a user, the model's fine-tuning."""
+    config, agent, replay, step = run.config, run.agent, run.replay, run.step
+    args, batch_steps = config.run, config.batch_size * config.batch_length
+    should_train = elements.when.Ratio(args.train_ratio / batch_steps)
+    should_log = elements.when.Clock(args.log_every, first=False)
+    should_save = elements.when.Clock(args.save_every, first=False)
+    should_report = elements.when.Clock(args.report_every or -1, first=False)
+    next_evaluation = _next(int(step), int(config.eval.every))
+    train_agg, policy_fps, train_fps = elements.Agg(), elements.FPS(), elements.FPS()
+
+    batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
+    carry = [agent.init_train(config.batch_size)]
+    policy = Policy(agent, int(args.prefill), step, config.seed)
+
+    def train_step(tran: dict[str, np.ndarray], worker: int) -> None:  # lines 9 and 12: world model, behaviour and FB
+        if step < args.prefill or len(replay) < batch_steps:
+            return
+        for _ in range(should_train(step)):
+            carry[0], outs, metrics = agent.train(carry[0], next(batches))
+            if "replay" in outs:
+                replay.update(outs["replay"])
+            run.updates.increment()
+            train_fps.step(batch_steps)
+            train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
+
+    envs = [partial(run_env, config, run.rewarding, i, started_at) for i in range(args.envs)]
+    driver = embodied.Driver(envs, parallel=not args.debug)
+    driver.on_step(lambda tran, worker: step.increment())
+    driver.on_step(lambda tran, worker: policy_fps.step())
+    driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
+    driver.on_step(train_step)
+    driver.reset(policy.init)
+    try:
+        if step == 0:
+            evaluate(run, config.eval.first_episodes)
+        while step < args.steps and not run.stop():
+            driver(policy, steps=1)  # lines 13 to 15
+            if parts.uses_fb(run.rewarding.terms) and step >= config.fb.train_steps and not agent.fb_frozen:
+                agent.freeze_fb()  # section 4.1: trained for the first steps, then frozen
+                run.progress.say(f"Step {int(step)}: the forward-backward network is frozen; its reward is paid now.")
+            if should_log(step):
+                log(run, train_agg, policy_fps, train_fps)
+            if should_report(step) and len(replay) and config.agent.report:
+                run.logger.add(_report(run), prefix="report")
+            if next_evaluation and step >= next_evaluation and step < args.steps:
+                evaluate(run, config.eval.episodes)
+                next_evaluation = _next(int(step), int(config.eval.every))
+            if should_save(step):
+                run.checkpoint.save(int(step))
+        replay.drain()
+        run.checkpoint.save(int(step))
+        if not run.stop():
+            evaluate(run, config.eval.episodes)
+            run.checkpoint.save(int(step))
+        log(run, train_agg, policy_fps, train_fps)
+    except Stopped:
+        run.checkpoint.save(int(step))
+        log(run, train_agg, policy_fps, train_fps)
+    finally:
+        driver.close()
+
+
+class Policy:
+    """Random actions for the first steps (line 7), the agent's afterwards.
+
+    Random rows carry zeros for the latents that the agent would have stored beside its own (replay context); the
+    first training pass over them puts the right ones there.
+    """
+
+    def __init__(self, agent: Any, prefill: int, step: elements.Counter, seed: int) -> None:
+        self.agent, self.prefill, self.step = agent, prefill, step
+        self.rng = np.random.default_rng(parts.seed_of(seed, 1))
+        known = {*agent.obs_space, *agent.act_space, "consec", "stepid"}
+        self.context = {k: v for k, v in agent.spaces.items() if k not in known}
+
+    def init(self, envs: int) -> Any:
+        return self.agent.init_policy(envs)
+
+    def __call__(self, carry: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict, dict]:
+        if self.step >= self.prefill:
+            return self.agent.policy(carry, obs, mode="train")
+        count = len(obs["is_first"])
+        spaces = self.agent.act_space.items()
+        acts = {k: self.rng.uniform(-1, 1, (count, *v.shape)).astype(v.dtype) for k, v in spaces}
+        return carry, acts, {k: np.zeros((count, *v.shape), v.dtype) for k, v in self.context.items()}
+
+
+def run_env(config: elements.Config, rewarding: Rewarding, index: int, started_at: int) -> Any:
+    """Training environment ``index``; a run that goes on draws other episodes than it drew before."""
+    settings = rewarding.env_settings[index] if rewarding.env_settings else {}
+    return parts.make_env(config, index, seed=parts.seed_of(config.seed, index, started_at), **settings)
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every if every > 0 else 0
+
+
+def evaluate(run: Run, episodes: int) -> None:
+    """Plays on the plain environment (section 4.2), writes scores, video and learning curve; Stopped if told to."""
+    config, step = run.config, int(run.step)
+    env = partial(eval_env, config)
+    played = play(
+        run.agent, env, episodes, config.run.envs, film=config.eval.videos, parallel=not config.run.debug, stop=run.stop
+    )
+    figures = summary(played)
+    run.logger.add(figures)
+    run.logger.write()
+    run.progress.say(
+        f"Step {step}: evaluation over {episodes} episode{'s' * (episodes > 1)}: return {figures['eval/score']:.1f}, "
+        f"success {figures['eval/success']:.0%}."
+    )
+    if config.run.plots:
+        report.draw(run.folder.path, config, played, run.rewarding.goal_video)
+
+
+def eval_env(config: elements.Config, index: int) -> Any:
+    """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation."""
+    from genreward_jax.evaluation.episodes import SEED
+
+    return parts.make_env(config, index, seed=parts.seed_of(SEED, index))
+
+
+def _report(run: Run) -> dict[str, Any]:
+    """Upstream's open-loop predictions on one batch."""
+    config, agent = run.config, run.agent
+    batch = next(iter(agent.stream(parts.make_stream(config, run.replay, "report"), prefetch=False)))
+    _, metrics = agent.report(agent.init_report(config.batch_size), batch)
+    return metrics
+
+
+def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: elements.FPS) -> None:
+    """Writes what has gathered since the last time."""
+    run.logger.add(train_agg.result())
+    run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
+    run.logger.add({f"reward/{k}": v for k, v in run.rewarding.shaper.stats().items()})
+    run.logger.add(run.replay.stats(), prefix="replay")
+    run.logger.add({"train/updates": int(run.updates)})
+    if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.replay):
+        images = run.replay.sample(config_batch := min(4, run.config.batch_size), "report")["image"]
+        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(images.reshape(-1, *images.shape[2:])[:64])})
+        del config_batch
+    run.logger.write()
+
+
+def train(config: elements.Config) -> int:
+    """Opens the run directory, makes the parts, trains, and says where to look; gives the exit code.
+
+    Raises:
+        UserError: whatever the user can mend; nothing is half-written then.
+    """
+    terms = parts.check(config)
+    report.check_goal_source(config)
+    folder = RunDirectory(config.logdir)
+    continued = folder.open(config)
+    rewarding = None
+    stop = StopSignal()
+    try:
+        config = prepare_jax(config, bridge=bool(terms))
+        rewarding = make_rewarding(config, terms, folder.path)
+        if rewarding.goal is not None:
+            folder.check_goal(rewarding.goal.digest, config)
+            rewarding.goal.save(folder / "goal")
+        run = make_run(config, folder, rewarding, stop)
+        started_at = run.checkpoint.load() or 0 if continued else 0
+        folder.keep_config(config)
+        loggers.drop_after(folder.path, started_at)
+        print(report.start_block(config, rewarding, run.agent, started_at), flush=True)
+        if run.step >= config.run.steps:
+            print(f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}.")
+            return 0
+        run.progress = Progress(int(config.run.steps), int(run.step), config.run.progress)
+        begun = time.time()
+        train_loop(run, started_at)
+        run.progress.close()
+        run.logger.close()
+        print(report.end_block(run, stop.name, time.time() - begun), flush=True)
+        return 0
+    finally:
+        if rewarding is not None:
+            rewarding.close()
+        folder.close()
+
+
+def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding, stop: StopSignal) -> Run:
+    """The parts around an agent, a replay and a reward, tied together by what each row tells the others."""
+    from dreamerv3_patches.checkpoint import load_agent, save_agent
+
+    if config.run.deterministic:
+        elements.UUID.reset(debug=True)
+    agent = parts.make_agent(config, rewarding.terms)
+    if parts.uses_fb(rewarding.terms):
+        agent.set_goal(rewarding.goal.psi)
+    logger = loggers.make_logger(folder.path, config.logger.outputs, "/".join(Path(config.logdir).parts[-4:]))
+    stats = EpisodeStats([term.name for term in rewarding.terms])
+    updates = elements.Counter()
+    replay = ShapedReplay(parts.make_replay(config, folder / "replay"), rewarding.shaper)
+    counters = {"step": logger.step, "updates": updates}
+    checkpoint = Checkpoint(
+        folder / "checkpoint",
+        partial(save_agent, agent),
+        partial(load_agent, agent),
+        replay,
+        rewarding.shaper,
+        counters,
+    )
+    progress = Progress(1, 0, enabled=False)
+    run = Run(config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop)
+    replay.on_row = partial(on_row, run)
+    return run
+
+
+def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
+    """Follows a shaped row on its way into the replay: episode figures to the log, numbers to the bar."""
+    figures = run.stats.add(row, worker)
+    if figures is None:
+        if int(run.step) % 8 == 0:
+            _show(run)
+        return
+    run.logger.add(figures)
+    run.latest.update(figures)
+    _show(run)
+
+
+def _show(run: Run) -> None:
+    latest = run.latest
+    shown = {"return": latest.get("episode/score"), "success": latest.get("episode/success")}
+    for term in run.rewarding.terms:
+        shown[f"r_{term.name}"] = latest.get(f"reward/{term.name}")
+    run.progress.show(int(run.step), **shown, train_steps=float(int(run.updates)))
+
+
+def main(config: elements.Config) -> None:
+    """Runs :func:`train` and leaves with its exit code; for the command line."""
+    try:
+        sys.exit(train(config))
+    except UserError as error:
+        print(f"genreward_jax: {error}", file=sys.stderr)
+        sys.exit(2)
