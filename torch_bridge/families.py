@@ -36,7 +36,6 @@ class Family:
         trained: False for random weights.
         sources: 'vae', 'clip', 'dino' to a folder, or a hub id that :func:`locate` has yet to find.
         seeds: Seeds of a random family, for the record.
-        revision: Hub revision for ``sources`` that are ids of the family itself.
     """
 
     name: str
@@ -77,7 +76,9 @@ def _from_folder(folder: Path, name: str = "") -> Family:
             folders = dict(text["folders"])
             size, trained = int(text["frame_size"]), bool(text["trained"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{manifest} needs folders, frame_size and trained, but reading it gave {error!r}") from error
+            raise UserError(
+                f"{manifest} needs folders, frame_size and trained, but reading it gave {error!r}"
+            ) from error
         sources = {kind: _folder_or_id(folder, str(entry), manifest) for kind, entry in folders.items()}
         return Family(text.get("name") or folder.name, folder, size, trained, sources, text.get("seeds", {}))
     if (folder / "vae" / "config.json").is_file():  # diffusers' own pipeline layout
@@ -134,9 +135,7 @@ def model_folder(kind: str, source: str | Path, capability: str) -> Path:
     return folder
 
 
-def locate(
-    repo: str, patterns: list[str], revision: str = "", needs: tuple[str, ...] = (), purpose: str = ""
-) -> Path:
+def locate(repo: str, patterns: list[str], revision: str = "", needs: tuple[str, ...] = (), purpose: str = "") -> Path:
     """A hub id's local folder: our cache's ``models/<id>``, the hub's own cache, and only then the network.
 
     Raises:

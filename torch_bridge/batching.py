@@ -1,0 +1,106 @@
+"""One thread that runs the models: equal calls that wait at the same time become one call."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# Pixels of one stacked call: two windows of 16 frames at 480x480, which is what a GPU of 24 GB encodes at once.
+MAX_PIXELS = 1 << 23
+
+
+@dataclass
+class _Call:
+    capability: str
+    argument: Any
+    future: Future = field(default_factory=Future)
+
+    @property
+    def alike(self) -> tuple:
+        """Calls with the same key may be stacked."""
+        if isinstance(self.argument, list):
+            return (self.capability,)
+        shape = self.argument.shape
+        return (self.capability, shape if self.capability == "encode_video" else shape[1:])
+
+    @property
+    def pixels(self) -> int:
+        return len(self.argument) if isinstance(self.argument, list) else self.argument.size // 3
+
+
+def check_argument(capability: str, argument: Any) -> Any:
+    """The argument as the models take it: uint8 frames (count, H, W, 3), or a list of sentences.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    if capability == "embed_text":
+        if isinstance(argument, str) or not argument or not all(isinstance(t, str) for t in argument):
+            raise ValueError(f"embed_text takes a list of sentences, not {argument!r}")
+        return list(argument)
+    frames = np.ascontiguousarray(argument)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(
+            f"{capability} takes uint8 frames of shape (count, height, width, 3), not {frames.dtype} {frames.shape}"
+        )
+    return frames
+
+
+class Batcher:
+    """Takes calls from any thread; ``run(capability, argument)`` is called on one thread only, in order of arrival."""
+
+    def __init__(self, run: Callable[[str, Any], np.ndarray]) -> None:
+        self._run = run
+        self._inbox: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self.calls = self.stacked = 0
+        threading.Thread(target=self._loop, name="models", daemon=True).start()
+
+    def submit(self, capability: str, argument: Any) -> Future:
+        """Queues one call; the future holds the capability's array for this argument alone."""
+        call = _Call(capability, check_argument(capability, argument))
+        self._inbox.put(call)
+        return call.future
+
+    def _loop(self) -> None:
+        waiting: deque[_Call] = deque()
+        while True:
+            if not waiting:
+                waiting.append(self._inbox.get())
+            while not self._inbox.empty():
+                waiting.append(self._inbox.get())
+            first = waiting.popleft()
+            group, pixels = [first], first.pixels
+            for call in list(waiting):
+                if call.alike == first.alike and pixels + call.pixels <= MAX_PIXELS:
+                    group.append(call)
+                    pixels += call.pixels
+                    waiting.remove(call)
+            self._answer(group)
+
+    def _answer(self, group: list[_Call]) -> None:
+        self.calls += 1
+        self.stacked += len(group) - 1
+        try:
+            results = self._together(group)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].future.set_exception(error)
+                return
+            for call in group:  # one bad argument, or too much memory, is not the others' fault
+                self._answer([call])
+            return
+        for call, result in zip(group, results, strict=True):
+            call.future.set_result(result)
+
+    def _together(self, group: list[_Call]) -> list[np.ndarray]:
+        capability, arguments = group[0].capability, [call.argument for call in group]
+        if capability == "encode_video":
+            return list(self._run(capability, np.stack(arguments)))
+        joined = sum(arguments, []) if isinstance(arguments[0], list) else np.concatenate(arguments)
+        ends = np.cumsum([len(a) for a in arguments])[:-1]
+        return np.split(self._run(capability, joined), ends)

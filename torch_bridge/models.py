@@ -1,0 +1,122 @@
+"""The models of one family, loaded by class: only those that the asked-for capabilities need. Imports torch."""
+
+import importlib
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genreward_jax.errors import UserError
+from torch_bridge.families import MODEL_OF, Family, digest, model_folder, resolve
+from torch_bridge.repairs import repair_torchvision
+
+_CLASS = {
+    "vae": ("torch_bridge.cogvideox", "VideoEncoder"),
+    "clip": ("torch_bridge.openclip", "TextImageEncoder"),
+    "dino": ("torch_bridge.dinov3", "StateEncoder"),
+}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy")
+
+
+class ModelSet:
+    """Loaded models by kind ('vae', 'clip', 'dino') and their capabilities as functions of batched arrays."""
+
+    def __init__(
+        self, family: str, capabilities: Iterable[str], dtype: str = "float32", device: str = "auto", revision: str = ""
+    ) -> None:
+        """Loads what the capabilities need.
+
+        Raises:
+            UserError: Unknown capability, dtype or device; a model that is not there.
+        """
+        for name in capabilities:
+            if name not in MODEL_OF:
+                raise UserError(f"unknown capability {name!r}: the bridge serves {', '.join(MODEL_OF)}")
+        if dtype not in _DTYPES:
+            raise UserError(f"unknown dtype {dtype!r} for the models: float32 or bfloat16")
+        self.device, self.dtype = _device(device), dtype
+        self.family: Family = resolve(family, revision)
+        self.folders: dict[str, Path] = {}
+        self.models: dict[str, Any] = {}
+        repair_torchvision()
+        # cuDNN's TF32 convolutions, on by default, keep 10 bits: float32 is to mean float32.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
+        for name in sorted(set(capabilities)):
+            self._load(name)
+
+    def _load(self, capability: str) -> None:
+        kind = MODEL_OF[capability]
+        if kind in self.models:
+            return
+        source = self.family.sources.get(kind)
+        if source is None:
+            raise UserError(f"the model family {self.family.name} has no {kind}, which {capability} needs")
+        folder = model_folder(kind, source, capability)
+        module, name = _CLASS[kind]
+        make = getattr(importlib.import_module(module), name)
+        self.folders[kind] = folder
+        try:
+            self.models[kind] = make(folder, self.device, _DTYPES[self.dtype])
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{folder} could not be loaded as the {kind} of {self.family.name}: {first}") from error
+
+    def call(self, capability: str, argument: Any) -> np.ndarray:
+        """One model call; shapes as the capability's own docstring says, with a batch axis for encode_video."""
+        kind = MODEL_OF[capability]
+        if kind not in self.models:
+            raise UserError(f"{capability} was not asked for when the bridge started, or has been released")
+        return getattr(self.models[kind], capability)(argument)
+
+    def release(self, keep: Iterable[str]) -> None:
+        """Drops the models that no kept capability needs, and their memory."""
+        kept = {MODEL_OF[name] for name in keep}
+        for kind in set(self.models) - kept:
+            del self.models[kind]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def describe(self) -> dict[str, Any]:
+        """Names, sizes and versions, for the start block, doctor and the goal's cache key."""
+        models = {}
+        for kind, holder in self.models.items():
+            models[kind] = {
+                "class": type(holder.model).__name__,
+                "folder": str(self.folders[kind]),
+                "parameters": sum(p.numel() for p in holder.model.parameters()),
+            }
+        versions = {}
+        for package in _PACKAGES:
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return {
+            "family": self.family.name,
+            "folder": str(self.family.folder),
+            "frame_size": self.family.frame_size,
+            "trained": self.family.trained,
+            "digest": digest([self.folders[kind] for kind in sorted(self.folders)]),
+            "digests": {kind: digest([folder]) for kind, folder in self.folders.items()},
+            "dtype": self.dtype,
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "models": models,
+            "versions": versions,
+        }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"unknown bridge device {name!r}: auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "the bridge was told to use cuda, but torch sees no CUDA GPU: --bridge.device cpu, or a CUDA build"
+        )
+    return torch.device(name)

@@ -1,0 +1,190 @@
+"""The bridge process: owns torch, answers the client's messages. Started by ``torch_bridge.client``, never by hand."""
+
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from genreward_jax.errors import UserError
+from torch_bridge import shared
+
+REWARD_THREADS = 8  # they mostly wait for the models' one thread; as many windows can be stacked
+
+
+def main() -> None:
+    """Serves on the socket whose descriptor is the first argument until the other side is gone."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    _die_with(parent=int(sys.argv[2]))
+    # The trainer decides when training ends, and drains its late rewards first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        path, _ = shared.receive(sock)
+        sys.path.extend(p for p in path if p not in sys.path)
+        options, _ = shared.receive(sock)
+        server = Server(sock, options)
+    except EOFError:
+        os._exit(0)
+    except Exception as error:
+        traceback.print_exc()
+        shared.send(sock, ("failed", sentence(error), isinstance(error, UserError)))
+        os._exit(1)
+    server.serve()
+    sys.stderr.flush()
+    os._exit(0)  # threads may be in the middle of a model call that nobody waits for any more
+
+
+def _die_with(parent: int) -> None:
+    """Asks the kernel for SIGKILL when the trainer dies, however it dies."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(0)
+
+
+def sentence(error: BaseException) -> str:
+    """An error as one readable line."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+class Server:
+    """Models, rewards and the loop that reads messages. Answers are sent from the threads that have them."""
+
+    def __init__(self, sock: socket.socket, options: dict[str, Any]) -> None:
+        """Loads everything that was asked for.
+
+        Raises:
+            UserError: A model or a reward class that cannot be loaded.
+        """
+        self._sock, self._sending = sock, threading.Lock()
+        if options["nice"]:
+            os.nice(options["nice"])
+
+        import torch
+
+        torch.set_num_threads(max(1, options["threads"]))
+        from torch_bridge.batching import Batcher
+        from torch_bridge.models import ModelSet
+
+        self._rewards = {name: load_reward(name, spec) for name, spec in options["rewards"].items()}
+        needed = set(options["capabilities"]) | self._needs()
+        where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
+        self._models = ModelSet(capabilities=needed, **where)
+        self._batcher = Batcher(self._models.call)
+        self._pool = ThreadPoolExecutor(REWARD_THREADS, "reward")
+        # A reward with a memory is called one at a time, in order; the others side by side.
+        self._own = {name: ThreadPoolExecutor(1) for name, reward in self._rewards.items() if _has_memory(reward)}
+
+    def serve(self) -> None:
+        """Answers until the client closes, or is gone."""
+        self._send("ready", self._models.describe() | {"pid": os.getpid(), "python": sys.version.split()[0]})
+        while True:
+            try:
+                (kind, key, *arguments), _ = shared.receive(self._sock)
+            except EOFError:
+                return
+            if kind == "call":
+                self._call(key, *arguments)
+            elif kind == "reward":
+                self._pool_of(arguments[0]).submit(self._answer, key, self._reward, *arguments)
+            elif kind == "release":
+                self._answer(key, self._models.release, set(arguments[0]) | self._needs())
+            elif kind == "close":
+                return
+
+    def _needs(self) -> set[str]:
+        return {name for reward in self._rewards.values() for name in reward.needs}
+
+    def _pool_of(self, name: str) -> ThreadPoolExecutor:
+        return self._own.get(name, self._pool)
+
+    def _call(self, key: int, capability: str, argument: Any) -> None:
+        def done(future):
+            self._answer(key, future.result)
+
+        try:
+            self._batcher.submit(capability, argument).add_done_callback(done)
+        except Exception as error:
+            self._fail(key, sentence(error))
+
+    def _reward(self, name: str, method: str, argument: Any) -> Any:
+        """Runs one method of a reward: its call on a window, or a method of its memory."""
+        reward = self._rewards[name]
+        try:
+            if method == "__call__":
+                return reward(argument, Served(self._batcher, name, reward.needs))
+            return getattr(reward, method)(*(() if argument is None else (argument,)))
+        except UserError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise UserError(f"the reward {name!r} ({type(reward).__name__}) failed: {sentence(error)}") from error
+
+    def _answer(self, key: int, function: Callable, *arguments: Any) -> None:
+        try:
+            self._send("done", key, function(*arguments))
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            self._fail(key, sentence(error))
+
+    def _fail(self, key: int, text: str) -> None:
+        self._send("error", key, text)
+
+    def _send(self, *message: Any) -> None:
+        try:
+            with self._sending:
+                shared.send(self._sock, message)
+        except OSError:
+            pass  # the client is gone; the reading loop sees it too
+        sys.stderr.flush()
+
+
+class Served:
+    """What a reward sees of the models: the capabilities it named in ``needs``, one call each, batched below."""
+
+    def __init__(self, batcher: Any, name: str, needs: tuple[str, ...]) -> None:
+        self._batcher, self._name, self._needs = batcher, name, needs
+
+    def __getattr__(self, capability: str) -> Callable[[Any], Any]:
+        if capability not in self._needs:
+            named = ", ".join(self._needs) or "nothing"
+            raise UserError(f"the reward {self._name!r} uses {capability} but names {named} in its `needs`")
+        return lambda argument: self._batcher.submit(capability, argument).result()
+
+
+def load_reward(name: str, spec: Any) -> Any:
+    """Makes the reward object of a RewardSpec.
+
+    Raises:
+        UserError: No such module or class, or a constructor that fails.
+    """
+    module, _, cls = spec.path.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), cls)(spec.goal, **spec.settings)
+    except Exception as error:
+        traceback.print_exc()
+        raise UserError(f"the reward {name!r} could not be made from {spec.path!r}: {sentence(error)}") from error
+    if not callable(made) or not hasattr(made, "needs"):
+        raise UserError(f"{spec.path!r} is no reward: derive it from genreward_jax.rewards.base.Reward")
+    return made
+
+
+def _has_memory(reward: Any) -> bool:
+    from genreward_jax.rewards.base import Reward
+
+    return getattr(type(reward), "observe", Reward.observe) is not Reward.observe
+
+
+if __name__ == "__main__":
+    main()
