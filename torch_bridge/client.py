@@ -159,6 +159,16 @@ class Bridge:
             raise BridgeError(f"the bridge has no reward {name!r}: it has {', '.join(self._rewards) or 'none'}")
         return self._ask("reward", name, method, argument)
 
+    def add_reward(self, name: str, spec: RewardSpec) -> None:
+        """Adds a reward to the running child (a goal is often made with the bridge itself); waits until it is there.
+
+        Raises:
+            BridgeError: Its class cannot be loaded.
+        """
+        with self._lock:
+            self._rewards[name] = spec
+        self._ask("add", name, spec).result()
+
     def release(self, keep: Iterable[str]) -> None:
         """Drops the models whose capabilities are neither in ``keep`` nor needed by a reward; waits until done."""
         self._capabilities &= set(keep)
