@@ -1,4 +1,4 @@
-"""Capabilities ``embed_image`` and ``embed_text``: an open_clip model (eq. 6). Not named as the library, to import it."""
+"""Capabilities ``embed_image`` and ``embed_text``: an open_clip model (eq. 6)."""
 
 from pathlib import Path
 
