@@ -57,8 +57,8 @@ lint: setup-if-needed ## look for mistakes and unformatted code
 format: setup-if-needed ## format the code and mend what can be mended
 	@$(VENV) -m ruff check --fix . && $(VENV) -m ruff format .
 
-doctor: ## say what is installed, what renders, which device and models are used, and what mends what is wrong
-	@if $(VENV) -c '' 2>/dev/null; then p=$(VENV); else $(ANY_PYTHON); fi; exec "$$p" -m genreward_jax.cli.doctor
+doctor: ## say what is installed, what renders, which device and models are used, and what mends each wrong
+	@if $(VENV) -c '' 2>/dev/null; then p=$(VENV); else $(ANY_PYTHON); fi; exec "$$p" -m genreward_jax.cli.doctor$(call flag,--model.family,MODEL)
 
 clean: ## remove .venv, caches and build folders; runs stay
 	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
