@@ -169,6 +169,19 @@ class Bridge:
             self._rewards[name] = spec
         self._ask("add", name, spec).result()
 
+    def add_reward(self, name: str, spec: RewardSpec) -> None:
+        """Makes a reward in the running bridge, with the models it needs; waits until it is there.
+
+        Raises:
+            BridgeError: Its class cannot be found or made.
+        """
+        self._rewards[name] = spec  # also for a restart
+        try:
+            self._ask("add", name, spec).result()
+        except BridgeError:
+            del self._rewards[name]
+            raise
+
     def release(self, keep: Iterable[str]) -> None:
         """Drops the models whose capabilities are neither in ``keep`` nor needed by a reward; waits until done."""
         self._capabilities &= set(keep)

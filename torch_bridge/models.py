@@ -33,9 +33,6 @@ class ModelSet:
         Raises:
             UserError: Unknown capability, dtype or device; a model that is not there.
         """
-        for name in capabilities:
-            if name not in MODEL_OF:
-                raise UserError(f"unknown capability {name!r}: the bridge serves {', '.join(MODEL_OF)}")
         if dtype not in _DTYPES:
             raise UserError(f"unknown dtype {dtype!r} for the models: float32 or bfloat16")
         self.device, self.dtype = _device(device), dtype
@@ -46,7 +43,13 @@ class ModelSet:
         # cuDNN's TF32 convolutions, on by default, keep 10 bits: float32 is to mean float32.
         torch.backends.cudnn.allow_tf32 = False
         torch.set_float32_matmul_precision("highest")
+        self.load(capabilities)
+
+    def load(self, capabilities: Iterable[str]) -> None:
+        """Loads what is not loaded yet of the models behind ``capabilities``."""
         for name in sorted(set(capabilities)):
+            if name not in MODEL_OF:
+                raise UserError(f"unknown capability {name!r}: the bridge serves {', '.join(MODEL_OF)}")
             self._load(name)
 
     def _load(self, capability: str) -> None:

@@ -97,7 +97,9 @@ class Server:
             if kind == "call":
                 self._call(key, *arguments)
             elif kind == "reward":
-                self._pool_of(arguments[0]).submit(self._answer, key, self._reward, *arguments)
+                self._pools[arguments[0]].submit(self._answer, key, self._reward, *arguments)
+            elif kind == "add":
+                self._answer(key, self._add, *arguments)
             elif kind == "add":
                 self._answer(key, self._add, *arguments)
             elif kind == "release":
@@ -113,8 +115,12 @@ class Server:
     def _needs(self) -> set[str]:
         return {name for reward in self._rewards.values() for name in reward.needs}
 
-    def _pool_of(self, name: str) -> ThreadPoolExecutor:
-        return self._own.get(name, self._pool)
+    def _add(self, name: str, spec: Any) -> None:
+        reward = load_reward(name, spec)
+        self._models.load(reward.needs)
+        self._rewards[name] = reward
+        # A reward with a memory is called one at a time, in order; the others side by side.
+        self._pools[name] = ThreadPoolExecutor(1, name) if _has_memory(reward) else self._pool
 
     def _call(self, key: int, capability: str, argument: Any) -> None:
         def done(future):
