@@ -160,16 +160,6 @@ class Bridge:
         return self._ask("reward", name, method, argument)
 
     def add_reward(self, name: str, spec: RewardSpec) -> None:
-        """Adds a reward to the running child (a goal is often made with the bridge itself); waits until it is there.
-
-        Raises:
-            BridgeError: Its class cannot be loaded.
-        """
-        with self._lock:
-            self._rewards[name] = spec
-        self._ask("add", name, spec).result()
-
-    def add_reward(self, name: str, spec: RewardSpec) -> None:
         """Makes a reward in the running bridge, with the models it needs; waits until it is there.
 
         Raises:

@@ -76,15 +76,14 @@ class Server:
         from torch_bridge.batching import Batcher
         from torch_bridge.models import ModelSet
 
+        where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
+        self._models = ModelSet(capabilities=options["capabilities"], **where)
+        self._batcher = Batcher(self._models.call)
         self._rewards: dict[str, Any] = {}
-        self._own: dict[str, ThreadPoolExecutor] = {}  # a reward with a memory is called one at a time, in order
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pool = ThreadPoolExecutor(REWARD_THREADS, "reward")
         for name, spec in options["rewards"].items():
             self._add(name, spec)
-        needed = set(options["capabilities"]) | self._needs()
-        where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
-        self._models = ModelSet(capabilities=needed, **where)
-        self._batcher = Batcher(self._models.call)
-        self._pool = ThreadPoolExecutor(REWARD_THREADS, "reward")
 
     def serve(self) -> None:
         """Answers until the client closes, or is gone."""
@@ -100,17 +99,10 @@ class Server:
                 self._pools[arguments[0]].submit(self._answer, key, self._reward, *arguments)
             elif kind == "add":
                 self._answer(key, self._add, *arguments)
-            elif kind == "add":
-                self._answer(key, self._add, *arguments)
             elif kind == "release":
                 self._answer(key, self._models.release, set(arguments[0]) | self._needs())
             elif kind == "close":
                 return
-
-    def _add(self, name: str, spec: Any) -> None:
-        self._rewards[name] = load_reward(name, spec)
-        if _has_memory(self._rewards[name]):
-            self._own[name] = ThreadPoolExecutor(1)
 
     def _needs(self) -> set[str]:
         return {name for reward in self._rewards.values() for name in reward.needs}
