@@ -117,18 +117,26 @@ def resolve_quality(quality: str) -> str:
     return "fast" if info["software"] else "full"
 
 
-@functools.cache
+_CONTEXT: dict[int, Any] = {}  # by process number: a fork copies this dictionary, but no GL context survives it
+
+
 def gl_context() -> Any:
     """This process's one GL context, kept until it ends. Its own framebuffer is not drawn to.
 
     Raises:
         UserError: The OpenGL library is missing or refuses, with the command that installs it.
+        RuntimeError: This process was forked from one that draws.
     """
-    backend = choose_backend()
+    if _CONTEXT and os.getpid() not in _CONTEXT:
+        raise RuntimeError("this process was forked from one that has drawn already; start it with 'spawn' instead")
+    if not _CONTEXT:
+        _CONTEXT[os.getpid()] = _make_context(choose_backend())
+    return _CONTEXT[os.getpid()]
+
+
+def _make_context(backend: str) -> Any:
     try:
         if backend == "osmesa":
-            if os.environ.get("PYOPENGL_PLATFORM", "") == "":
-                os.environ.pop("PYOPENGL_PLATFORM", None)
             from mujoco.osmesa import GLContext
         elif backend == "egl":
             from mujoco.egl import GLContext

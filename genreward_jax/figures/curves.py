@@ -38,13 +38,14 @@ def learning_curve(path: str | Path, rows: Sequence[dict[str, Any]], title: str 
     lower.set_ylim(-0.05, 1.08)
     lower.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     lower.set_xlabel("environment steps", fontsize=11)
-    margin = 0.02 * (last or 1)
-    lower.set_xlim(-margin, (last or 1) + margin)
+    width = max(last, 100.0)  # a first evaluation alone is at step 0
+    lower.set_xlim(-0.02 * width, 1.02 * width)
     lower.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     upper.set_title(title, fontsize=13, loc="left", color=style.INK)
     if evals["step"].size + episodes["step"].size:
         upper.legend(fontsize=10, frameon=False, loc="best")
-    notes = [caption, f"{last:,.0f} environment steps", f"{evals['step'].size} evaluations"]
+    count = evals["step"].size
+    notes = [caption, f"{last:,.0f} environment steps", f"{count} evaluation{'' if count == 1 else 's'}"]
     figure.supxlabel(", ".join(filter(None, notes)), fontsize=10, color="#5a6470", x=0.99, ha="right")
     style.save(figure, path)
 

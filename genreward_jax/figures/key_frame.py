@@ -51,7 +51,7 @@ def _curve(axes, similarity: np.ndarray, chosen: int, shown: np.ndarray) -> None
     axes.set_xlim(0.5, len(similarity) + 0.5)
     axes.set_xlabel("frame", fontsize=11)
     axes.set_ylabel("similarity to the text", fontsize=11)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
 
 
 def _picture(axes, frame: np.ndarray, words: str, size: int, marked: bool) -> None:
