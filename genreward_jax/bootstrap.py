@@ -146,7 +146,8 @@ class Setup:
         else:
             self.step(f"{torch} (large where it comes with CUDA: README.md, TORCH_INDEX)", [*pip, *pins, torch])
         extras = ",".join(["dev", extra] if extra else ["dev"])
-        what = ["--no-build-isolation", "-e", f".[{extras}]"]
+        # compat: one line with the checkout's path, and not an import hook.
+        what = ["--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", f".[{extras}]"]
         self.step("JAX, Meta-World, the model libraries and the test tools", [*pip, *pins, *what])
 
     def step(self, what: str, arguments: list) -> None:
