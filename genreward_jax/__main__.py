@@ -1,7 +1,6 @@
 """``python -m genreward_jax VERB ...``: finds the verb's file under cli/ and calls it."""
 
 import importlib
-import os
 import sys
 
 from genreward_jax.errors import UserError
@@ -32,8 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Upstream's threads (replay, prefetch) would keep a finished process waiting.
-    os._exit(code)
+    sys.exit(main())

@@ -36,6 +36,8 @@ def prepare_jax(config: elements.Config, bridge: bool) -> elements.Config:
         platform = "cuda" if has_gpu() else "cpu"
     if platform == "cuda" and bridge:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.95 - config.bridge.memory_share:.2f}")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_dir("jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return config.update({"jax.platform": platform})

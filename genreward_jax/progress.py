@@ -39,7 +39,7 @@ class Progress:
             dynamic_ncols=True,
             smoothing=0.05,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,  # a log file wants few lines
-            bar_format="{percentage:3.0f}% {bar:10} {n_fmt}/{total_fmt}  {postfix}  ETA {remaining}",
+            bar_format="{percentage:3.0f}% {bar:10} {n_fmt}/{total_fmt}  {desc}  {rate_fmt}  ETA {remaining}",
         )
         self.figures: dict[str, str] = {}
 
@@ -47,7 +47,7 @@ class Progress:
         """Moves the bar to ``step`` and replaces the figures that are given (None shows a dash)."""
         for name, value in figures.items():
             self.figures[name] = "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-        self.bar.set_postfix_str("  ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.figures.items()), refresh=False)
+        self.bar.set_description_str("  ".join(f"{k} {v}" for k, v in self.figures.items()), refresh=False)
         self.bar.update(max(0, step - self.bar.n))
 
     def say(self, text: str) -> None:

@@ -1,6 +1,9 @@
 """What a run tells and draws: the block before the start, the one at the end, videos and the learning curve."""
 
+import multiprocessing
 import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,23 +99,44 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
     return f"\n{title}\n{block(lines)}\n"
 
 
-def draw(folder: Path, config: elements.Config, played: list[Episode], goal_video: np.ndarray | None) -> None:
-    """The learning curve, and the evaluation's first episode as an mp4 beside the goal video."""
-    from genreward_jax.figures.curves import learning_curve
+class Artist:
+    """Draws in a process of its own: video encoding and Matplotlib neither hold up training nor fork beside JAX."""
+
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_signals)
+        self.work: list[Future] = []
+
+    def draw(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
+        """Asks for the learning curve and the first filmed episode beside the goal video; returns at once."""
+        _, task = parts.split_task(config.task)
+        title = f"{task}, {config.env.metaworld.reward} reward, {config.method}"
+        caption = f"seed {config.seed}, preset {config.preset}, {config.jax.platform}"
+        filmed = [np.stack(episode.frames) for episode in played if episode.frames]
+        shown = filmed[0] if filmed and goal is not None else None
+        self.work.append(self.pool.submit(_draw, str(folder), title, caption, goal, shown))
+
+    def close(self) -> None:
+        """Waits for what was asked; raises what went wrong in it."""
+        try:
+            [work.result() for work in self.work]
+        finally:
+            self.pool.shutdown()
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # the trainer closes it
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _draw(folder: str, title: str, caption: str, goal: np.ndarray | None, episode: np.ndarray | None) -> None:
     from genreward_jax.figures.beside import beside
+    from genreward_jax.figures.curves import learning_curve
     from genreward_jax.video import write_video
 
-    _, task = parts.split_task(config.task)
-    learning_curve(
-        folder / "plots" / "learning_curve.png",
-        curve_rows(folder),
-        title=f"{task}, {config.env.metaworld.reward} reward, {config.method}",
-        caption=f"seed {config.seed}, preset {config.preset}, {config.jax.platform}",
-    )
-    filmed = [episode for episode in played if episode.frames]
-    if filmed and goal_video is not None:
-        episode = np.stack(filmed[-1].frames)
-        write_video(folder / "videos" / "episode_beside_goal.mp4", beside(goal_video, episode), 16)
+    path = Path(folder)
+    learning_curve(path / "plots" / "learning_curve.png", curve_rows(path), title=title, caption=caption)
+    if episode is not None:
+        write_video(path / "videos" / "episode_beside_goal.mp4", beside(goal, episode), 16)
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:

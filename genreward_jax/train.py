@@ -42,6 +42,7 @@ class Run:
     progress: Progress
     stats: EpisodeStats
     stop: "StopSignal"
+    artist: report.Artist = field(default_factory=report.Artist)
     latest: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -94,7 +95,7 @@ def train_loop(run: Run, started_at: int) -> None:
 
     envs = [partial(run_env, config, run.rewarding, i, started_at) for i in range(args.envs)]
     driver = embodied.Driver(envs, parallel=not args.debug)
-    driver.on_step(lambda tran, worker: step.increment())
+    driver.on_step(lambda tran, worker: step.increment(int(not tran["is_first"])))  # a reset is no step
     driver.on_step(lambda tran, worker: policy_fps.step())
     driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
     driver.on_step(train_step)
@@ -179,7 +180,7 @@ def evaluate(run: Run, episodes: int) -> None:
         f"success {figures['eval/success']:.0%}."
     )
     if config.run.plots:
-        report.draw(run.folder.path, config, played, run.rewarding.goal_video)
+        run.artist.draw(run.folder.path, config, played, run.rewarding.goal_video)
 
 
 def eval_env(config: elements.Config, index: int) -> Any:
@@ -205,9 +206,8 @@ def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: 
     run.logger.add(run.replay.stats(), prefix="replay")
     run.logger.add({"train/updates": int(run.updates)})
     if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.replay):
-        images = run.replay.sample(config_batch := min(4, run.config.batch_size), "report")["image"]
-        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(images.reshape(-1, *images.shape[2:])[:64])})
-        del config_batch
+        images = run.replay.sample(2, "report")["image"]
+        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(images.reshape(-1, *images.shape[2:]))})
     run.logger.write()
 
 
@@ -235,13 +235,16 @@ def train(config: elements.Config) -> int:
         loggers.drop_after(folder.path, started_at)
         print(report.start_block(config, rewarding, run.agent, started_at), flush=True)
         if run.step >= config.run.steps:
-            print(f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}.")
+            print(
+                f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}."
+            )
             return 0
         run.progress = Progress(int(config.run.steps), int(run.step), config.run.progress)
         begun = time.time()
         train_loop(run, started_at)
         run.progress.close()
         run.logger.close()
+        run.artist.close()
         print(report.end_block(run, stop.name, time.time() - begun), flush=True)
         return 0
     finally:
