@@ -244,5 +244,6 @@ class MetaWorld:
         mujoco.mj_comPos(sim.model, sim.data)
         mujoco.mj_camlight(sim.model, sim.data)
         for name, place in sim._target_site_config:
-            sim._set_pos_site(name, place)
+            # pick-out-of-hole names the object's first place here, which would hide the goal.
+            sim._set_pos_site(name, sim._target_pos if name == "goal" else place)
         self._renderer.update(sim.data)

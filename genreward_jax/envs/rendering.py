@@ -5,11 +5,13 @@ MuJoCo and OpenGL are imported when they are first needed, because both read ``M
 one process were seen to show each other's scenes.
 """
 
+import atexit
 import functools
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,8 @@ def resolve_quality(quality: str) -> str:
 
 _CONTEXT: dict[int, Any] = {}  # by process number: a fork copies this dictionary, but no GL context survives it
 
+_RENDERERS: weakref.WeakSet = weakref.WeakSet()
+
 
 def gl_context() -> Any:
     """This process's one GL context, kept until it ends. Its own framebuffer is not drawn to.
@@ -131,7 +135,17 @@ def gl_context() -> Any:
         raise RuntimeError("this process was forked from one that has drawn already; start it with 'spawn' instead")
     if not _CONTEXT:
         _CONTEXT[os.getpid()] = _make_context(choose_backend())
+        atexit.register(_free_all)
     return _CONTEXT[os.getpid()]
+
+
+def _free_all() -> None:
+    """At the end of the process, while Python's modules are still there: freeing later prints tracebacks."""
+    if os.getpid() not in _CONTEXT:
+        return  # a fork: what it sees is its parent's
+    for renderer in list(_RENDERERS):
+        renderer.close()
+    _CONTEXT.pop(os.getpid()).free()
 
 
 def _make_context(backend: str) -> Any:
@@ -182,8 +196,8 @@ class Renderer:
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._option = mujoco.MjvOption()
         self._gl.make_current()
+        _RENDERERS.add(self)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
 
     def update(self, data: Any) -> None:
         """Takes over the bodies' places from ``mujoco.MjData``; the next pictures show them."""
