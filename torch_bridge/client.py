@@ -1,12 +1,10 @@
 """The trainer's end of the bridge. Imports no torch: everything torch does happens in the child process."""
 
+import atexit
 import contextlib
 import itertools
 import os
-import select
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -14,44 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genreward_jax.errors import UserError
-from torch_bridge import shared
+from torch_bridge.child import Child
+from torch_bridge.spec import BridgeError, BridgeSpec, RewardSpec
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
-# Run by the child's interpreter. The project goes to the end of its path: another interpreter keeps its own NumPy.
-_START = f"import sys; sys.path.append({_ROOT!r}); from torch_bridge.server import main; main()"
+__all__ = ["Bridge", "BridgeError", "BridgeSpec", "RewardSpec"]
 
-
-class BridgeError(UserError):
-    """The bridge process failed: one readable sentence; the traceback is in the log that it names."""
-
-
-@dataclass
-class BridgeSpec:
-    """Which models the bridge serves and how its process runs; the flags under --model and --bridge."""
-
-    family: str = "embedded"
-    dtype: str = "float32"
-    revision: str = ""
-    device: str = "auto"
-    python: str = ""
-    threads: int = 1
-    timeout: float = 600.0
-    log_path: str | None = None
-    nice: int = 0
-
-
-@dataclass
-class RewardSpec:
-    """A reward that runs beside the models: its class, its goal (a dataclass of arrays and strings), its settings."""
-
-    path: str
-    goal: Any = None
-    settings: dict[str, Any] = field(default_factory=dict)
+_CLOSING = 3.0  # seconds that a closed child may take
 
 
 @dataclass
@@ -60,13 +30,15 @@ class _Request:
     future: Future
     asked: float
     sent: float
+    sent_to: Child | None = None  # so that none is asked twice of one child
 
 
 class Bridge:
     """The child process with its models, as functions that return futures.
 
     One thread starts the child, reads its answers and starts it again, once, if it dies: what was asked meanwhile is
-    asked again. Requests are answered in the order in which their results are ready.
+    asked again. Requests are answered in the order in which their results are ready, and callbacks of their futures
+    run on that thread: they must not wait for the bridge.
     """
 
     def __init__(
@@ -80,17 +52,17 @@ class Bridge:
         self._capabilities = set(capabilities)
         self._rewards = dict(rewards or {})
         self._on_event = on_event
-        self._log = spec.log_path or ""
-        self._log_is_ours = not spec.log_path
-        self._lock = threading.RLock()  # guards what follows, and writing to the socket
+        self._log, self._log_may_go = spec.log_path or "", not spec.log_path
+        self._lock = threading.RLock()  # guards what follows
+        self._writing = threading.Lock()  # held apart, so that answers are read while a full socket makes a sender wait
         self._pending: dict[int, _Request] = {}
         self._keys = itertools.count()
-        self._sock: socket.socket | None = None
-        self._process: subprocess.Popen | None = None
+        self._child: Child | None = None
+        self._up = False  # the child reads requests
         self._thread: threading.Thread | None = None
         self._ready: Future = Future()
         self._broken: BridgeError | None = None
-        self._closing = False
+        self._closed_at: float | None = None
         self._restarts = self._requests = self._bytes = 0
         self._latencies: deque[float] = deque(maxlen=512)
 
@@ -107,9 +79,9 @@ class Bridge:
                 handle, self._log = tempfile.mkstemp(prefix="genreward-bridge-", suffix=".log")
                 os.close(handle)
             Path(self._log).parent.mkdir(parents=True, exist_ok=True)
-            # The kernel ends the child when the thread that started it ends: so it must be a thread that stays.
             self._thread = threading.Thread(target=self._supervise, name="bridge", daemon=True)
             self._thread.start()
+            atexit.register(self.close)
         if wait:
             self.describe()
         return self
@@ -117,17 +89,19 @@ class Bridge:
     def close(self) -> None:
         """Ends the child and fails what is still asked."""
         with self._lock:
-            if self._closing:
+            if self._closed_at is not None:
                 return
-            self._closing = True
-            if self._sock is not None:
-                with contextlib.suppress(OSError):
-                    shared.send(self._sock, ("close", -1))
-                    self._sock.shutdown(socket.SHUT_WR)
-        if self._thread is not None and self._thread is not threading.current_thread():
+            self._closed_at, child, up = time.monotonic(), self._child, self._up
+        atexit.unregister(self.close)
+        if child is not None and up:
+            with self._writing:
+                child.send(("close", -1))
+        elif child is not None:  # still loading: nobody would read it
+            child.kill()
+        if self._thread is not None:
             self._thread.join()
         self._fail_all(BridgeError("the bridge was closed"))
-        if self._log_is_ours and self._log and self._broken is None:
+        if self._log_may_go and self._log:
             with contextlib.suppress(OSError):
                 os.unlink(self._log)
 
@@ -200,121 +174,112 @@ class Bridge:
                 "bytes": self._bytes,
             }
 
-    def _ask(self, *message: Any) -> Future:
-        kind, *arguments = message
+    def _ask(self, kind: str, *arguments: Any) -> Future:
         with self._lock:
             key, now = next(self._keys), time.monotonic()
             request = _Request((kind, key, *arguments), Future(), now, now)
             request.future.set_running_or_notify_cancel()  # a request under way cannot be cancelled
-            if self._thread is None or self._closing or self._broken:
+            if self._thread is None or self._closed_at is not None or self._broken:
                 request.future.set_exception(self._broken or BridgeError("the bridge is not running"))
                 return request.future
             self._requests += 1
             self._pending[key] = request
-            if self._ready.done() and self._sock is not None:
-                self._send(request)
+            up = self._up
+        if up:
+            self._send(request)
         return request.future
 
     def _send(self, request: _Request) -> None:
-        request.sent = time.monotonic()
-        with contextlib.suppress(OSError):  # a dead child: the supervisor finds out, and sends it again
-            self._bytes += shared.send(self._sock, request.message)
+        with self._writing:
+            child = self._child
+            if child is None or request.sent_to is child or request.future.done():
+                return
+            request.sent, request.sent_to = time.monotonic(), child
+            self._bytes += child.send(request.message)
 
     # --- the supervising thread ---
 
     def _supervise(self) -> None:
-        for attempt in range(2):
-            try:
-                self._spawn()
-                ready = self._read()
-            except OSError as error:
-                self._break(f"the bridge process could not be started with {self._python()!r}: {error}")
-                return
-            finally:
-                status = self._end()
-            if self._closing or self._broken:
-                self._break_if_waiting()
-                return
-            how = f"ended by signal {-status}" if status < 0 else f"ended with exit code {status}"
-            if attempt or not ready:
-                again = "again " if attempt else ""
-                self._break(f"the bridge process {again}{how}; its log is {self._log}")
-                return
-            with self._lock:
-                self._restarts += 1
-                waiting = len(self._pending)
-            self._on_event(f"The bridge process {how}; starting it again (once), {waiting} requests are asked again.")
-
-    def _python(self) -> str:
-        return self.spec.python or sys.executable
-
-    def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(max(1, self.spec.threads)),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        with theirs, open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                [self._python(), "-c", _START, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        options = asdict(self.spec) | {
-            "capabilities": self._capabilities,
-            "rewards": self._rewards,
-        }
-        # A user's own reward or goal may lie anywhere that the trainer finds it, if it is the same Python.
-        path = [os.getcwd(), *([] if self.spec.python else sys.path)]
-        with self._lock:
-            self._sock = ours
-        with contextlib.suppress(OSError):  # a child that is dead already shows in the reading
-            shared.send(ours, path)  # before the options, whose classes it finds
-            shared.send(ours, options)
-
-    def _read(self) -> bool:
-        """Handles answers until the child is gone; returns whether it had been ready."""
-        ready = False
-        while True:
-            if not select.select([self._sock], [], [], 0.5)[0]:
-                self._expire()
-                continue
-            try:
-                (kind, *rest), size = shared.receive(self._sock)
-            except EOFError:
-                return ready
-            self._bytes += size
-            if kind == "ready":
-                ready = True
-                self._on_ready(rest[0])
-            elif kind == "failed":
-                text, expected = rest
-                self._break(text if expected else f"the bridge could not start: {text} (more in {self._log})")
-            else:
-                self._resolve(kind == "done", *rest)
-
-    def _on_ready(self, description: dict) -> None:
-        with self._lock:
+        """Starts the child, and after its first death once more; whatever ends it, no future is left without answer."""
+        try:
+            for attempt in range(2):
+                how, was_ready = self._live()
+                if self._closed_at is not None or self._broken:
+                    break
+                if attempt or not was_ready:
+                    self._break(f"the bridge process {how}{' again' * attempt}; {self._see_log()}")
+                    break
+                with self._lock:
+                    self._restarts += 1
+                    waiting = len(self._pending)
+                self._on_event(
+                    f"The bridge process {how}; starting it again, once ({waiting} waiting requests are asked again)."
+                )
+        except OSError as error:
+            python = self.spec.python or sys.executable
+            self._break(f"the bridge process could not be started with {python!r}: {error}")
+        except BaseException as error:
+            self._break(f"the bridge failed: {error!r}")
+            raise
+        finally:
             if not self._ready.done():
-                self._ready.set_result(description)
-            for request in self._pending.values():  # in the order in which they were asked
-                self._send(request)
+                self._ready.set_exception(self._broken or BridgeError("the bridge was closed"))
 
-    def _resolve(self, good: bool, key: int, value: Any) -> None:
-        with self._lock:
-            request = self._pending.pop(key, None)
-            if request is None:  # it had timed out
-                return
-            self._latencies.append(time.monotonic() - request.asked)
-        if good:
-            request.future.set_result(value)
+    def _live(self) -> tuple[str, bool]:
+        """One child from start to end: how it ended, in words, and whether it had been ready."""
+        child = Child(self.spec, self._capabilities, self._rewards, self._log)
+        with self._lock, self._writing:
+            self._child = child
+        try:
+            while (item := self._next(child)) is not None:
+                self._handle(*item)
+        finally:
+            with self._lock:
+                was_ready, self._up = self._up, False
+            with self._writing:
+                self._child = None
+            status = child.end()
+        return (f"ended by signal {-status}" if status < 0 else f"ended with exit code {status}"), was_ready
+
+    def _next(self, child: Child) -> tuple | None:
+        """The child's next message; None when it is gone."""
+        while True:
+            try:
+                received = child.receive(timeout=0.5)
+            except EOFError:
+                return None
+            if received is not None:
+                self._bytes += received[1]
+                return received[0]
+            self._expire()
+            if self._closed_at is not None and time.monotonic() - self._closed_at > _CLOSING:
+                child.kill()
+
+    def _handle(self, kind: str, *content: Any) -> None:
+        if kind == "ready":
+            with self._lock:
+                self._up = True
+                waiting = list(self._pending.values())  # in the order in which they were asked
+                if not self._ready.done():
+                    self._ready.set_result(content[0])
+            for request in waiting:
+                self._send(request)
+        elif kind == "note":
+            self._on_event(content[0])
+        elif kind == "failed":
+            text, expected = content
+            self._break(text if expected else f"the bridge could not start: {text} ({self._see_log()})")
         else:
-            request.future.set_exception(BridgeError(f"{value} (more in {self._log})"))
+            key, value = content
+            with self._lock:
+                request = self._pending.pop(key, None)
+                if request is None:  # it had timed out
+                    return
+                self._latencies.append(time.monotonic() - request.asked)
+            if kind == "done":
+                request.future.set_result(value)
+            else:
+                request.future.set_exception(BridgeError(f"{value} ({self._see_log()})"))
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -323,25 +288,12 @@ class Bridge:
             requests = [self._pending.pop(k) for k in late]
         for request in requests:
             what = " ".join(str(part) for part in (request.message[0], *request.message[2:3]))
-            request.future.set_exception(
-                BridgeError(
-                    f"no answer from the bridge to {what!r} for {self.spec.timeout:g} s; its log is {self._log}"
-                )
-            )
+            text = f"no answer from the bridge to {what!r} for {self.spec.timeout:g} s; {self._see_log()}"
+            request.future.set_exception(BridgeError(text))
 
-    def _end(self) -> int:
-        """Closes the socket, waits for the child and returns its status."""
-        with self._lock:
-            if self._sock is not None:
-                self._sock.close()
-                self._sock = None
-        if self._process is None:
-            return 0
-        try:
-            return self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+    def _see_log(self) -> str:
+        self._log_may_go = False  # somebody is sent there
+        return f"see {self._log}"
 
     def _break(self, text: str) -> None:
         with self._lock:
@@ -349,10 +301,6 @@ class Bridge:
             if not self._ready.done():
                 self._ready.set_exception(self._broken)
         self._fail_all(self._broken)
-
-    def _break_if_waiting(self) -> None:
-        if not self._ready.done():
-            self._ready.set_exception(self._broken or BridgeError("the bridge was closed"))
 
     def _fail_all(self, error: BridgeError) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ only for what is not on the disk.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Family:
     seeds: dict[str, int] = field(default_factory=dict)
 
 
-def resolve(family: str, revision: str = "") -> Family:
+def resolve(family: str, revision: str = "", say: Callable[[str], None] = print) -> Family:
     """Finds a family by folder or hub id; 'embedded' is made in the cache if it is not there yet.
 
     Raises:
@@ -55,6 +56,7 @@ def resolve(family: str, revision: str = "") -> Family:
     if family == "embedded":
         folder = cache_dir("models", EMBEDDED)
         if not folder.is_dir():
+            say(f"Making the small random models in {folder} ...")
             from torch_bridge import embedded  # imports torch; only the bridge process and set-up come here
 
             embedded.make_in_cache()
@@ -65,7 +67,7 @@ def resolve(family: str, revision: str = "") -> Family:
     if not is_hub_id(family):
         raise UserError(f"model family {family!r} is no folder here and no hub id (owner/name): check --model.family")
     wanted = ["vae/config.json", "vae/*.safetensors", "transformer/config.json"]
-    return _from_folder(locate(family, wanted, revision, needs=("vae/config.json",)), name=family)
+    return _from_folder(locate(family, wanted, revision, needs=("vae/config.json",), say=say), name=family)
 
 
 def _from_folder(folder: Path, name: str = "") -> Family:
@@ -110,7 +112,7 @@ def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
-def model_folder(kind: str, source: str | Path, capability: str) -> Path:
+def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[str], None] = print) -> Path:
     """The local folder of one model, fetched if it is a hub id, with its safetensors checked.
 
     Args:
@@ -125,7 +127,7 @@ def model_folder(kind: str, source: str | Path, capability: str) -> Path:
         folder = source
     else:
         patterns = ["*.json", "*.safetensors", "*.txt"]
-        folder = locate(source, patterns, needs=(_CONFIG[kind],), purpose=capability)
+        folder = locate(source, patterns, needs=(_CONFIG[kind],), purpose=capability, say=say)
     if not (folder / _CONFIG[kind]).is_file():
         raise UserError(f"{folder} has no {_CONFIG[kind]}, so it is no {kind} folder ({capability} needs one)")
     if not any(folder.glob("*.safetensors")):
@@ -135,7 +137,14 @@ def model_folder(kind: str, source: str | Path, capability: str) -> Path:
     return folder
 
 
-def locate(repo: str, patterns: list[str], revision: str = "", needs: tuple[str, ...] = (), purpose: str = "") -> Path:
+def locate(
+    repo: str,
+    patterns: list[str],
+    revision: str = "",
+    needs: tuple[str, ...] = (),
+    purpose: str = "",
+    say: Callable[[str], None] = print,
+) -> Path:
     """A hub id's local folder: our cache's ``models/<id>``, the hub's own cache, and only then the network.
 
     Raises:
@@ -154,6 +163,7 @@ def locate(repo: str, patterns: list[str], revision: str = "", needs: tuple[str,
             return folder
     except (LocalEntryNotFoundError, OSError, ValueError):
         pass
+    say(f"Fetching the model {repo} from the Hugging Face hub (once) ...")
     try:
         return Path(snapshot_download(repo, **options))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ class ModelSet:
     """Loaded models by kind ('vae', 'clip', 'dino') and their capabilities as functions of batched arrays."""
 
     def __init__(
-        self, family: str, capabilities: Iterable[str], dtype: str = "float32", device: str = "auto", revision: str = ""
+        self,
+        family: str,
+        capabilities: Iterable[str],
+        dtype: str = "float32",
+        device: str = "auto",
+        revision: str = "",
+        say: Callable[[str], None] = print,
     ) -> None:
         """Loads what the capabilities need.
 
@@ -36,7 +42,8 @@ class ModelSet:
         if dtype not in _DTYPES:
             raise UserError(f"unknown dtype {dtype!r} for the models: float32 or bfloat16")
         self.device, self.dtype = _device(device), dtype
-        self.family: Family = resolve(family, revision)
+        self.family: Family = resolve(family, revision, say)
+        self._say = say
         self.folders: dict[str, Path] = {}
         self.models: dict[str, Any] = {}
         repair_torchvision()
@@ -59,7 +66,7 @@ class ModelSet:
         source = self.family.sources.get(kind)
         if source is None:
             raise UserError(f"the model family {self.family.name} has no {kind}, which {capability} needs")
-        folder = model_folder(kind, source, capability)
+        folder = model_folder(kind, source, capability, self._say)
         module, name = _CLASS[kind]
         make = getattr(importlib.import_module(module), name)
         self.folders[kind] = folder

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from genreward_jax.errors import UserError
@@ -77,7 +78,7 @@ class Server:
         from torch_bridge.models import ModelSet
 
         where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
-        self._models = ModelSet(capabilities=options["capabilities"], **where)
+        self._models = ModelSet(capabilities=options["capabilities"], say=partial(self._send, "note"), **where)
         self._batcher = Batcher(self._models.call)
         self._rewards: dict[str, Any] = {}
         self._pools: dict[str, ThreadPoolExecutor] = {}
@@ -96,7 +97,7 @@ class Server:
             if kind == "call":
                 self._call(key, *arguments)
             elif kind == "reward":
-                self._pools[arguments[0]].submit(self._answer, key, self._reward, *arguments)
+                self._pools.get(arguments[0], self._pool).submit(self._answer, key, self._reward, *arguments)
             elif kind == "add":
                 self._answer(key, self._add, *arguments)
             elif kind == "release":
@@ -125,7 +126,9 @@ class Server:
 
     def _reward(self, name: str, method: str, argument: Any) -> Any:
         """Runs one method of a reward: its call on a window, or a method of its memory."""
-        reward = self._rewards[name]
+        reward = self._rewards.get(name)
+        if reward is None:
+            raise UserError(f"the bridge has no reward {name!r}")
         try:
             if method == "__call__":
                 return reward(argument, Served(self._batcher, name, reward.needs))

@@ -1,0 +1,34 @@
+"""What describes a bridge: plain data that trainer and bridge process both know."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from genreward_jax.errors import UserError
+
+
+class BridgeError(UserError):
+    """The bridge process failed: one readable sentence; the traceback is in the log that it names."""
+
+
+@dataclass
+class BridgeSpec:
+    """Which models the bridge serves and how its process runs; the flags under --model and --bridge."""
+
+    family: str = "embedded"
+    dtype: str = "float32"
+    revision: str = ""
+    device: str = "auto"
+    python: str = ""
+    threads: int = 1
+    timeout: float = 600.0
+    log_path: str | None = None
+    nice: int = 0
+
+
+@dataclass
+class RewardSpec:
+    """A reward that runs beside the models: its class, its goal (a dataclass of arrays and strings), its settings."""
+
+    path: str
+    goal: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
