@@ -93,6 +93,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, exact: bool = 
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(suffix=".mp4", prefix=f".{path.stem}-", dir=path.parent)
     os.close(handle)
+    writer = None
     try:
         writer = imageio_ffmpeg.write_frames(
             part,
@@ -112,6 +113,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, exact: bool = 
         os.chmod(part, 0o644)  # mkstemp's own is for its maker's eyes only
         os.replace(part, path)
     finally:
+        if writer is not None:
+            writer.close()  # after an error too: the encoder would write on
         Path(part).unlink(missing_ok=True)
 
 
