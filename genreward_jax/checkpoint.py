@@ -44,6 +44,11 @@ class Checkpoint:
             raise UserError(f"The checkpoint {found} that {pointer} names is not there; choose another LOGDIR.")
         return found
 
+    @staticmethod
+    def step_of(found: Path) -> int:
+        """The step at which a checkpoint was written."""
+        return int(found.name)
+
     def save(self, step: int) -> Path:
         """Writes a checkpoint of this step and makes it the one that counts; older ones are removed."""
         self.folder.mkdir(parents=True, exist_ok=True)

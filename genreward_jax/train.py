@@ -6,6 +6,7 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
-from genreward_jax.evaluation.episodes import Stopped, play, summary
+from genreward_jax.evaluation.episodes import SEED, Stopped, play, summary
 from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
@@ -93,8 +94,7 @@ def train_loop(run: Run, started_at: int) -> None:
             train_fps.step(batch_steps)
             train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
 
-    envs = [partial(run_env, config, run.rewarding, i, started_at) for i in range(args.envs)]
-    driver = embodied.Driver(envs, parallel=not args.debug)
+    driver = embodied.Driver(training_envs(config, run.rewarding, started_at), parallel=not args.debug)
     driver.on_step(lambda tran, worker: step.increment(int(not tran["is_first"])))  # a reset is no step
     driver.on_step(lambda tran, worker: policy_fps.step())
     driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
@@ -155,10 +155,11 @@ class Policy:
         return carry, acts, {k: np.zeros((count, *v.shape), v.dtype) for k, v in self.context.items()}
 
 
-def run_env(config: elements.Config, rewarding: Rewarding, index: int, started_at: int) -> Any:
-    """Training environment ``index``; a run that goes on draws other episodes than it drew before."""
-    settings = rewarding.env_settings[index] if rewarding.env_settings else {}
-    return parts.make_env(config, index, seed=parts.seed_of(config.seed, index, started_at), **settings)
+def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:
+    """Makers of the training environments; a run that goes on draws other episodes than it drew before."""
+    settings = rewarding.env_settings or [{}] * config.run.envs
+    seeds = [parts.seed_of(config.seed, index, started_at) for index in range(config.run.envs)]
+    return [partial(parts.make_env, config, i, seed=seeds[i], **settings[i]) for i in range(config.run.envs)]
 
 
 def _next(step: int, every: int) -> int:
@@ -185,8 +186,6 @@ def evaluate(run: Run, episodes: int) -> None:
 
 def eval_env(config: elements.Config, index: int) -> Any:
     """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation."""
-    from genreward_jax.evaluation.episodes import SEED
-
     return parts.make_env(config, index, seed=parts.seed_of(SEED, index))
 
 

@@ -1,0 +1,68 @@
+"""``eval RUN``: plays a run's policy and writes returns, successes and videos."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from genreward_jax.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"eval: {message}; write eval RUN [--episodes N] [--seed K] [--out FOLDER].")
+
+
+def run(argv: list[str]) -> int:
+    """Plays and writes ``<out>/results.json`` and ``<out>/episode_<i>.mp4``; gives the exit code."""
+    parser = _Parser(prog="python -m genreward_jax eval", description=__doc__)
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=-1, help="of the episodes; -1: those of the training's evaluations")
+    parser.add_argument("--out", default="", help="'' is <run>/eval/<step>")
+    args = parser.parse_args(argv)
+    if args.episodes < 1:
+        raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
+    from genreward_jax import parts
+    from genreward_jax.evaluation import episodes
+    from genreward_jax.evaluation.policy import load
+    from genreward_jax.rundir import write_json
+    from genreward_jax.video import write_video
+
+    policy = load(args.run)
+    out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
+    print(f"Playing {args.episodes} episodes of {policy.config.task} at step {policy.step:,} ...", flush=True)
+    seed = episodes.SEED if args.seed < 0 else args.seed
+    played = episodes.play(
+        policy.agent,
+        partial(_make_env, policy.config, parts.seed_of(seed, 0)),
+        args.episodes,
+        film=args.episodes,
+    )
+    for index, episode in enumerate(played):
+        write_video(out / f"episode_{index:03d}.mp4", np.stack(episode.frames), 16)
+        said = "success" if episode.success else "no success"
+        print(f"  episode {index + 1:3d}: return {episode.score:8.1f}, {said}", flush=True)
+    figures = episodes.summary(played)
+    write_json(out / "results.json", _results(args.run, policy, seed, figures, played))
+    print(f"return {figures['eval/score']:.1f}, success {figures['eval/success']:.0%}; results and videos in {out}")
+    return 0
+
+
+def _make_env(config, seed: int, index: int):
+    from genreward_jax import parts
+
+    return parts.make_env(config, index, seed=seed)
+
+
+def _results(name: str, policy, seed: int, figures: dict, played: list) -> dict:
+    kept = ("score", "score_env", "success", "success_last", "length")
+    return {
+        "run": name,
+        "step": policy.step,
+        "task": policy.config.task,
+        "seed": seed,
+        "mean": {key.removeprefix("eval/"): value for key, value in figures.items()},
+        "episodes": [{key: getattr(episode, key) for key in kept} for episode in played],
+    }
