@@ -1,18 +1,12 @@
-"""What a run tells and draws: the block before the start, the one at the end, videos and the learning curve."""
+"""What a run tells: the block before the start and the one at its end."""
 
-import multiprocessing
 import os
-import signal
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import elements
-import numpy as np
 
 from genreward_jax import loggers, parts
-from genreward_jax.errors import UserError
-from genreward_jax.evaluation.episodes import Episode
 from genreward_jax.progress import amount, block, clock
 from genreward_jax.rewarding import Rewarding
 
@@ -97,62 +91,3 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
     again = "the same command goes on from here" if stopped or step < run.config.run.steps else "raise STEPS= to go on"
     title = f"Stopped by {stopped} and saved; {again}." if stopped else f"Done; {again}."
     return f"\n{title}\n{block(lines)}\n"
-
-
-class Artist:
-    """Draws in a process of its own: video encoding and Matplotlib neither hold up training nor fork beside JAX."""
-
-    def __init__(self) -> None:
-        self.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_signals)
-        self.work: list[Future] = []
-
-    def draw(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
-        """Asks for the learning curve and the first filmed episode beside the goal video; returns at once."""
-        _, task = parts.split_task(config.task)
-        title = f"{task}, {config.env.metaworld.reward} reward, {config.method}"
-        caption = f"seed {config.seed}, preset {config.preset}, {config.jax.platform}"
-        filmed = [np.stack(episode.frames) for episode in played if episode.frames]
-        shown = filmed[0] if filmed and goal is not None else None
-        self.work.append(self.pool.submit(_draw, str(folder), title, caption, goal, shown))
-
-    def close(self) -> None:
-        """Waits for what was asked; raises what went wrong in it."""
-        try:
-            [work.result() for work in self.work]
-        finally:
-            self.pool.shutdown()
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the trainer closes it
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _draw(folder: str, title: str, caption: str, goal: np.ndarray | None, episode: np.ndarray | None) -> None:
-    from genreward_jax.figures.beside import beside
-    from genreward_jax.figures.curves import learning_curve
-    from genreward_jax.video import write_video
-
-    path = Path(folder)
-    learning_curve(path / "plots" / "learning_curve.png", curve_rows(path), title=title, caption=caption)
-    if episode is not None:
-        write_video(path / "videos" / "episode_beside_goal.mp4", beside(goal, episode), 16)
-
-
-def curve_rows(folder: Path) -> list[dict[str, Any]]:
-    """A run's scores as the learning curve wants them."""
-    rows = []
-    for row in loggers.read_scores(folder):
-        for kind in ("eval", "episode"):
-            if f"{kind}/score" in row:
-                rows.append(
-                    {
-                        "step": row["step"],
-                        "score": row[f"{kind}/score"],
-                        "success": row.get(f"{kind}/success", 0.0),
-                        "kind": kind,
-                    }
-                )
-    if not rows:
-        raise UserError(f"{folder} has no scores yet.")
-    return rows

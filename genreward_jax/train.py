@@ -17,6 +17,7 @@ import embodied
 import numpy as np
 
 from genreward_jax import loggers, parts, report
+from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
@@ -43,7 +44,7 @@ class Run:
     progress: Progress
     stats: EpisodeStats
     stop: "StopSignal"
-    artist: report.Artist = field(default_factory=report.Artist)
+    artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -181,7 +182,7 @@ def evaluate(run: Run, episodes: int) -> None:
         f"success {figures['eval/success']:.0%}."
     )
     if config.run.plots:
-        run.artist.draw(run.folder.path, config, played, run.rewarding.goal_video)
+        run.artist.run(run.folder.path, config, played, run.rewarding.goal_video)
 
 
 def eval_env(config: elements.Config, index: int) -> Any:

@@ -69,7 +69,9 @@ def expected(rows):
     """Eq. 10 in plain NumPy: what the replay must hold for one episode."""
     rewards = np.array([row["reward"] for row in rows], np.float64)
     for t in range(INTERVAL, len(rows), INTERVAL):
-        frames = [rows[t - INTERVAL + 1 + i]["image"] for i in np.round(np.linspace(0, INTERVAL - 1, COUNT)).astype(int)]
+        frames = [
+            rows[t - INTERVAL + 1 + i]["image"] for i in np.round(np.linspace(0, INTERVAL - 1, COUNT)).astype(int)
+        ]
         r_video, r_fb = np.mean(frames), rows[t - 1]["reward_fb"]
         rewards[t] += 0.5 * r_video + (0.25 * r_fb if rows[t - 1]["reward_fb_paid"] else 0.0)
     return rewards

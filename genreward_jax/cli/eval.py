@@ -4,8 +4,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from genreward_jax.errors import UserError
 
 
@@ -25,10 +23,10 @@ def run(argv: list[str]) -> int:
     if args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
     from genreward_jax import parts
+    from genreward_jax.artist import Artist
     from genreward_jax.evaluation import episodes
     from genreward_jax.evaluation.policy import load
     from genreward_jax.rundir import write_json
-    from genreward_jax.video import write_video
 
     policy = load(args.run)
     out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
@@ -40,10 +38,12 @@ def run(argv: list[str]) -> int:
         args.episodes,
         film=args.episodes,
     )
+    artist = Artist()
     for index, episode in enumerate(played):
-        write_video(out / f"episode_{index:03d}.mp4", np.stack(episode.frames), 16)
+        artist.video(out / f"episode_{index:03d}.mp4", episode)
         said = "success" if episode.success else "no success"
         print(f"  episode {index + 1:3d}: return {episode.score:8.1f}, {said}", flush=True)
+    artist.close()
     figures = episodes.summary(played)
     write_json(out / "results.json", _results(args.run, policy, seed, figures, played))
     print(f"return {figures['eval/score']:.1f}, success {figures['eval/success']:.0%}; results and videos in {out}")

@@ -49,7 +49,9 @@ class Policy:
         row = dict(obs) if isinstance(obs, Mapping) else {"image": obs}
         image, space = np.asarray(row.get("image")), self.agent.obs_space["image"]
         if image.shape != space.shape or image.dtype != np.uint8:
-            raise UserError(f"This policy sees uint8 images of {space.shape}; it was given {image.dtype} {image.shape}.")
+            raise UserError(
+                f"This policy sees uint8 images of {space.shape}; it was given {image.dtype} {image.shape}."
+            )
         if row.get("is_first"):
             self.reset()
         batch = {
