@@ -105,6 +105,8 @@ def test_fast_leaves_shadows_and_reflections_out_and_the_scene_as_it_is():
     for quality in ("fast", "full"):
         env = MetaWorld("shelf_place", quality=quality, size=(96, 96), seed=1)
         pictures[quality] = images(play(env, 3)).astype(int)
+        flags, kinds = env._renderer._scene.flags, rendering.sys.modules["mujoco"].mjtRndFlag
+        assert flags[kinds.mjRND_SHADOW] == flags[kinds.mjRND_REFLECTION] == (quality == "full")
         env.close()
     difference = np.abs(pictures["fast"] - pictures["full"])
     assert 1 < difference.mean() < 20, "the same scene, lit differently"
