@@ -23,7 +23,7 @@ from genreward_jax.errors import UserError
 AFTER_SUCCESS = 10  # steps still shown after the first success, so that the end shows the task done
 TRIES = 5  # seeds in a row; the experts of a few tasks fail now and then
 FPS = 30.0
-FORMAT = 2  # part of the cache key: raise it when the same arguments come to mean other pictures
+FORMAT = 3  # part of the cache key: raise it when the same arguments come to mean other pictures
 
 
 def expert_episode(

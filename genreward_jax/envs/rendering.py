@@ -22,7 +22,7 @@ from genreward_jax.errors import UserError
 BACKENDS = ("egl", "osmesa", "glfw")
 QUALITIES = ("auto", "fast", "full")
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
-DOUBLED = 128  # pixels: fast pictures up to this side are drawn at twice the size and averaged
+DOUBLED = 256  # pixels: fast pictures up to this side are drawn at twice the size and averaged
 
 _MENDING = {
     "osmesa": "install software OpenGL (`apt-get install libosmesa6`)",
