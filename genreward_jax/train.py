@@ -6,6 +6,7 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,10 @@ from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
 
 
+DRIFT_IMAGES = 32  # on which the encoder's drift is measured
+DRIFT_EVERY = 16  # rows between them
+
+
 @dataclass
 class Run:
     """Everything a training loop works with."""
@@ -46,6 +51,7 @@ class Run:
     stop: "StopSignal"
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
+    recent: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # images, spread in time
 
     @property
     def step(self) -> elements.Counter:
@@ -205,9 +211,9 @@ def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: 
     run.logger.add({f"reward/{k}": v for k, v in run.rewarding.shaper.stats().items()})
     run.logger.add(run.replay.stats(), prefix="replay")
     run.logger.add({"train/updates": int(run.updates)})
-    if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.replay):
-        images = run.replay.sample(2, "report")["image"]
-        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(images.reshape(-1, *images.shape[2:]))})
+    if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.recent) == DRIFT_IMAGES:
+        # Not a sample of the replay: that would move its random numbers by the clock.
+        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(np.stack(run.recent))})
     run.logger.write()
 
 
@@ -284,6 +290,8 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
 def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
     """Follows a shaped row on its way into the replay: episode figures to the log, numbers to the bar."""
     figures = run.stats.add(row, worker)
+    if int(run.step) % DRIFT_EVERY == 0:
+        run.recent.append(row["image"])
     if figures is None:
         if int(run.step) % 8 == 0:
             _show(run)

@@ -1,4 +1,4 @@
-"""Which frames of a sequence are looked at: the uniform sampling of section 3.2, shared by goal, environment and shaper."""
+"""Which frames of a sequence are looked at: section 3.2's uniform sampling, one for goal, environment and shaper."""
 
 import numpy as np
 
