@@ -1,5 +1,6 @@
 """Goals: the key frame of eq. 6, what is sampled, what is kept, and a real bridge at the end."""
 
+import sys
 from concurrent.futures import Future
 
 import numpy as np
@@ -139,13 +140,13 @@ def test_save_and_load(tmp_path):
 
 
 def test_a_real_bridge_makes_the_same_goal_twice(tmp_path):
-    """Real library classes: the arg max is CLIP's own, the features are DINOv3's for that frame."""
+    """Real library classes, under an interpreter given by its path: the arg max is CLIP's own, the features are DINOv3's for that frame."""
     from torch_bridge.client import Bridge, BridgeSpec
 
     rng = np.random.default_rng(0)
     video = rng.integers(0, 256, (20, 96, 128, 3), dtype=np.uint8)
     prompts = ("a robot arm picks up a cup", "a cup on a table")
-    with Bridge(BridgeSpec(), {"embed_image", "embed_text", "embed_state"}) as bridge:
+    with Bridge(BridgeSpec(python=sys.executable), {"embed_image", "embed_text", "embed_state"}) as bridge:
         goal = make_goal(video, 8.0, "noise", prompts, bridge, bridge.frame_size, cache_dir=tmp_path)
         images = bridge.call("embed_image", video).result(60)
         texts = bridge.call("embed_text", list(prompts)).result(60)

@@ -63,6 +63,7 @@ def test_a_late_answer_is_an_error_and_closing_does_not_wait_for_it(make_window)
         late, started = bridge.pay("slow", make_window(step=60)), time.monotonic()
         with pytest.raises(BridgeError, match="no answer from the bridge to 'reward slow' for 0.5 s"):
             late.result(30)
+        assert running(pid) and bridge.stats()["restarts"] == 0
         never = bridge.pay("slow", make_window(step=60))
     assert time.monotonic() - started < 20 and not running(pid)
     with pytest.raises(BridgeError, match="closed"):
