@@ -140,11 +140,11 @@ def by_parallel_actor(replay):
     logger.bind("tran", lambda data: None)
     logger.start(block=False)
     barrier = threading.Barrier(2)
-    threading.Thread(target=upstream.parallel_actor, args=(ListAgent(), barrier, args), daemon=True).start()
+    portal.Thread(upstream.parallel_actor, ListAgent(), barrier, args, start=True)
     barrier.wait()
     for i in range(ENVS):
-        threading.Thread(target=upstream.parallel_env, args=(Env, i, args), daemon=True).start()
-    while min(counts(replay).values(), default=0) < ROWS or len(counts(replay)) < ENVS:
+        portal.Thread(upstream.parallel_env, Env, i, args, start=True)
+    while min(counts(), default=0) < ROWS or len(counts()) < ENVS:
         time.sleep(0.05)
 
 
@@ -158,8 +158,8 @@ class ListAgent(Agent):
 SEEN: dict[int, list] = {}
 
 
-def counts(replay):
-    return {worker: len(rows) for worker, rows in SEEN.items()}
+def counts():
+    return [len(rows) for rows in list(SEEN.values())]
 
 
 def main(feeder, out, speed):
