@@ -12,6 +12,7 @@ from functools import partial
 
 import elements
 import numpy as np
+import psutil
 
 from dreamerv3_patches.apply import apply
 
@@ -173,6 +174,8 @@ def main(feeder, out, speed):
     arrays["held"] = np.array(sum(chunk.length for chunk in held) >= ENVS * ROWS)
     np.savez(out, **arrays)
     sys.stdout.flush()
+    for child in psutil.Process().children(recursive=True):  # the batch server's process would outlive us
+        child.kill()
     os._exit(0)  # upstream's threads never end
 
 
