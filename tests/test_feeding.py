@@ -33,7 +33,11 @@ def test_the_same_rows_reach_the_replay(reference, feeder, speed, tmp_path):
     found = feed(feeder, speed, tmp_path)
     assert found.keys() == reference.keys() and found["held"]
     for key, values in reference.items():
-        np.testing.assert_allclose(found[key], values, rtol=1e-5, atol=1e-5, err_msg=key)
+        held = found[key]
+        if key.endswith("/action"):  # upstream's driver zeroes the action of an episode's last row, its actor does not
+            live = ~reference[key.replace("action", "is_last")]
+            held, values = held[live], values[live]
+        np.testing.assert_allclose(held, values, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
 def test_the_reference_pays_where_it_should(reference):
