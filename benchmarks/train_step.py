@@ -1,6 +1,6 @@
 """How long a train step takes with and without the speed-ups, in turns, so that a noisy machine harms both alike.
 
-    python benchmarks/train_step.py [--steps 20] [--no-fb]
+    python -m benchmarks.train_step [--steps 20] [--no-fb]
 
 Sizes are those of the ``cpu`` preset's agent; prints the median wall and CPU seconds of a step and their ratio.
 """

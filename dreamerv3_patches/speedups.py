@@ -11,8 +11,8 @@ from typing import Any
 import embodied.jax.nets as nets
 import jax
 import jax.numpy as jnp
+import ninjax as nj
 import numpy as np
-from ninjax import ninjax
 
 _upstream = nets.Conv2D.__call__
 FEW_CHANNELS = 32  # up to here, gathering neighbours before the product beats summing shifted products after it
@@ -44,8 +44,11 @@ def _call(self: Any, x: jax.Array) -> jax.Array:
     return x
 
 
-# ninjax scopes the methods of a class when the class is made; a method put on later is scoped by hand.
-_fast = functools.wraps(_upstream)(ninjax._scope_method(_call))
+@functools.wraps(_upstream)
+def _fast(self: Any, x: jax.Array) -> jax.Array:
+    """Enters the module's scope by hand: ninjax does that for the methods a class is made with, not for later ones."""
+    with nj.scope(self.path, absolute=True):
+        return _call(self, x)
 
 
 def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -29,7 +29,6 @@ from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
 
-
 DRIFT_IMAGES = 32  # on which the encoder's drift is measured
 DRIFT_EVERY = 16  # rows between them
 

@@ -140,7 +140,10 @@ def test_save_and_load(tmp_path):
 
 
 def test_a_real_bridge_makes_the_same_goal_twice(tmp_path):
-    """Real library classes, under an interpreter given by its path: the arg max is CLIP's own, the features are DINOv3's for that frame."""
+    """Real library classes: the arg max is CLIP's own, the features are DINOv3's for that frame.
+
+    The interpreter is given by its path, as another one would be.
+    """
     from torch_bridge.client import Bridge, BridgeSpec
 
     rng = np.random.default_rng(0)

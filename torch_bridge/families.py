@@ -20,6 +20,15 @@ PAPER_CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # open_clip's name for it:
 PAPER_DINO = "facebook/dinov3-vits16plus-pretrain-lvd1689m"
 PAPER_FRAME_SIZE = 480
 
+# What is fetched when no revision is asked for. Read in public repositories that use them; not tried from here, where
+# no hub can be reached.
+PINNED = {
+    "THUDM/CogVideoX-5b-I2V": "a6f0f4858a8395e7429d82493864ce92bf73af11",
+    "zai-org/CogVideoX-5b-I2V": "a6f0f4858a8395e7429d82493864ce92bf73af11",
+    PAPER_CLIP: "1a25a446712ba5ee05982a381eed697ef9b435cf",
+    PAPER_DINO: "c93d816fc9e567563bc068f01475bec89cc634a6",
+}
+
 # Capability to the model that serves it.
 MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip", "embed_state": "dino"}
 _CONFIG = {"vae": "config.json", "clip": "open_clip_config.json", "dino": "config.json"}
@@ -126,7 +135,8 @@ def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[
     if isinstance(source, Path):
         folder = source
     else:
-        patterns = ["*.json", "*.safetensors", "*.txt"]
+        weights = "open_clip*.safetensors" if kind == "clip" else "*.safetensors"  # such hubs hold transformers' too
+        patterns = ["*.json", "*.txt", weights]
         folder = locate(source, patterns, needs=(_CONFIG[kind],), purpose=capability, say=say)
     if not (folder / _CONFIG[kind]).is_file():
         raise UserError(f"{folder} has no {_CONFIG[kind]}, so it is no {kind} folder ({capability} needs one)")
@@ -156,16 +166,18 @@ def locate(
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError
 
-    options = {"revision": revision or None, "allow_patterns": patterns}
-    try:
-        folder = Path(snapshot_download(repo, local_files_only=True, **options))
-        if _complete(folder, patterns, needs):
-            return folder
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        pass
+    # A copy that is already here is used, pinned or not, unless a revision was asked for.
+    for wanted in (revision,) if revision else (PINNED.get(repo), None):
+        try:
+            folder = Path(snapshot_download(repo, revision=wanted, allow_patterns=patterns, local_files_only=True))
+            if _complete(folder, patterns, needs):
+                return folder
+        except (LocalEntryNotFoundError, OSError, ValueError):
+            pass
+    revision = revision or PINNED.get(repo, "")
     say(f"Fetching the model {repo} from the Hugging Face hub (once) ...")
     try:
-        return Path(snapshot_download(repo, **options))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         included = " ".join(f"--include '{p}'" for p in patterns)

@@ -203,9 +203,11 @@ def test_without_network_and_files_it_says_what_to_fetch(family, cache):
         ModelSet("owner/name", {"encode_video"}, device="cpu", say=said.append)
     text = str(caught.value)
     assert "`hf download owner/name" in text and f"--local-dir {cache}/cache/models/owner/name" in text
-    assert "vae/*.safetensors" in text and "\n" not in text and "owner/name" in said[0]
+    assert "--revision" not in text and "vae/*.safetensors" in text and "\n" not in text and "owner/name" in said[0]
     folder = cogvideox_folder(family, cache / "CogVideoX")
-    with pytest.raises(UserError, match=f"{families.PAPER_DINO}.*embed_state.*accept its licence.*hf download"):
+    with pytest.raises(
+        UserError, match=f"{families.PAPER_DINO}.*embed_state.*accept its licence.*hf download.*--revision"
+    ):
         ModelSet(str(folder), {"embed_state"}, device="cpu", say=said.append)
 
 
