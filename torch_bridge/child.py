@@ -51,10 +51,14 @@ class Child:
         self.send(asdict(spec) | {"capabilities": capabilities, "rewards": rewards})
 
     def send(self, message: Any) -> int:
-        """Sends one message and returns its bytes; to a child that is gone, 0: reading will show it."""
+        """Sends one message and returns its bytes; to a child that is gone, 0: reading will show it.
+
+        Raises:
+            OSError: No memory or no descriptor left for the message's arrays.
+        """
         try:
             return shared.send(self._sock, message)
-        except OSError:
+        except ConnectionError:
             return 0
 
     def receive(self, timeout: float) -> tuple[Any, int] | None:

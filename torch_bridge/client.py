@@ -195,7 +195,15 @@ class Bridge:
             if child is None or request.sent_to is child or request.future.done():
                 return
             request.sent, request.sent_to = time.monotonic(), child
-            self._bytes += child.send(request.message)
+            try:
+                self._bytes += child.send(request.message)
+                return
+            except OSError as error:
+                failed = BridgeError(f"the bridge could not be asked: {error}")
+        with self._lock:
+            gone = self._pending.pop(request.message[1], None) is None
+        if not gone:
+            request.future.set_exception(failed)
 
     # --- the supervising thread ---
 

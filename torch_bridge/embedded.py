@@ -1,13 +1,14 @@
 """The models that ship with the project: a small, seeded, randomly initialised family in the libraries' own formats.
 
 The same classes as the paper's models, at 64x64 and under 10 MB together, so that everything downstream runs
-through the same code as the real ones. Random weights say little about a task (docs/models.md).
+through the same code as the real ones. Random weights say little about a task.
 
     python -m torch_bridge.embedded [--out DIR] [--frame-size 64] [--seed 0]
 """
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 from genreward_jax.cache import cache_dir, make_once
@@ -42,6 +43,10 @@ def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
     from torch_bridge.repairs import repair_torchvision
 
     repair_torchvision()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant
     seeds = {"vae": seed, "clip": seed + 1, "dino": seed + 2}
     state = torch.random.get_rng_state()
     try:
@@ -50,6 +55,7 @@ def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
             build(folder / kind, frame_size)
     finally:
         torch.random.set_rng_state(state)
+        logging.disable(logging.NOTSET)
     manifest = {
         "name": EMBEDDED if (frame_size, seed) == (64, 0) else f"embedded-random-{frame_size}-seed{seed}",
         "frame_size": frame_size,

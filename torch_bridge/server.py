@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,6 +27,9 @@ def main() -> None:
     # The trainer decides when training ends, and drains its late rewards first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Each waiting window holds a descriptor of its shared memory, and the usual limit is 1,024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         path, _ = shared.receive(sock)
         sys.path.extend(p for p in path if p not in sys.path)

@@ -122,6 +122,25 @@ def test_an_error_in_a_model_is_one_sentence(bridge):
     assert "\n" not in str(caught.value)
 
 
+def test_a_message_that_cannot_be_sent_is_an_error(bridge, monkeypatch):
+    def full(message):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bridge._child, "send", full)
+        with pytest.raises(BridgeError, match="could not be asked: .*Too many open files"):
+            ask(bridge, "embed_text", ["a cup"])
+    assert ask(bridge, "embed_text", ["a cup"]).shape[0] == 1 and bridge.stats()["pending"] == 0
+
+
+def test_many_windows_may_wait(bridge, make_window):
+    """More than a process may usually have open files."""
+    bridge.add_reward("patient", RewardSpec("user_rewards:Patient"))
+    window = make_window(size=8)
+    payments = [bridge.pay("patient", window) for _ in range(1200)]
+    assert [p.result(60).values for p in payments] == [[8.0]] * 1200
+
+
 def test_stats_count(bridge):
     before = bridge.stats()
     ask(bridge, "embed_state", np.zeros((1, 64, 64, 3), np.uint8))

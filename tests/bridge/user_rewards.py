@@ -64,6 +64,19 @@ class Slow(Reward):
         return Payment([1.0])
 
 
+class Patient(Reward):
+    """Pays the width of the frames, the first time late."""
+
+    def __call__(self, window, models):
+        if not self.settings.get("waited"):
+            self.settings["waited"] = True
+            time.sleep(1)
+        return Payment([float(window.frames.shape[2])])
+
+    def observe(self, rows):
+        """Its being here has the calls stand in line."""
+
+
 class NotFinite(Reward):
     """Pays what is no number."""
 
