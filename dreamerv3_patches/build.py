@@ -97,11 +97,9 @@ def index_options() -> list[str]:
         section, _, name = key.strip().rpartition(".")
         if section in ("global", "download", ":env:"):
             found.setdefault(name, []).extend(value.strip().strip("'\"").replace("\\n", " ").split())
-    options = []
-    if found.get("index-url"):
-        options += ["--index-url", found["index-url"][-1]]  # the environment is listed last and wins
-    elif found.get("extra-index-url"):
-        options += ["--index-url", "https://pypi.org/simple/"]  # unearth drops its default once it gets an index
+    if not found.get("index-url"):  # unearth's own default is pip's; named one index more, it would drop it
+        return []
+    options = ["--index-url", found["index-url"][-1]]  # the environment is listed last and wins
     for name, option in (("extra-index-url", "--index-url"), ("trusted-host", "--trusted-host")):
         options += [word for value in found.get(name, []) for word in (option, value)]
     return options
@@ -131,7 +129,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         )
     print("Its hash is the known one; adding the files it lacks.", flush=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder)  # its hash is known, and Python 3.11.2 (Debian 12) has no filters yet
     source = folder / f"{NAME}-{VERSION}"
     for name, text in MISSING.items():
         path = source / name

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from genreward_jax import machine
 from genreward_jax.errors import UserError
 
 BACKENDS = ("egl", "osmesa", "glfw")
@@ -33,7 +34,8 @@ _MENDING = {
 
 
 def choose_backend() -> str:
-    """Name of the OpenGL to use: ``MUJOCO_GL`` where it is set, else egl on a working NVIDIA GPU, else osmesa.
+    """Name of the OpenGL to use: ``MUJOCO_GL`` where it is set, else egl on a working NVIDIA GPU, else what there is
+    in software: osmesa before Mesa's egl.
 
     The choice is written to ``MUJOCO_GL`` so that MuJoCo, PyOpenGL and child processes agree on it.
 
@@ -43,7 +45,7 @@ def choose_backend() -> str:
     named = os.environ.get("MUJOCO_GL", "").strip().lower()
     if named and named not in BACKENDS:
         raise UserError(f"MUJOCO_GL is '{named}'; it can be {', '.join(BACKENDS)}, or unset to have it chosen.")
-    backend = named or ("egl" if _nvidia_egl_works() else "osmesa")
+    backend = named or ("egl" if _nvidia_egl_works() else machine.opengl() or "osmesa")
     os.environ["MUJOCO_GL"] = backend
     return backend
 
