@@ -41,9 +41,14 @@ def main() -> None:
         traceback.print_exc()
         shared.send(sock, ("failed", sentence(error), isinstance(error, UserError)))
         os._exit(1)
-    server.serve()
+    status = 1
+    try:
+        server.serve()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(0)  # threads may be in the middle of a model call that nobody waits for any more
+    os._exit(status)  # threads may be in the middle of a model call that nobody waits for any more
 
 
 def _die_with(parent: int) -> None:

@@ -133,11 +133,13 @@ def test_a_message_that_cannot_be_sent_is_an_error(bridge, monkeypatch):
     assert ask(bridge, "embed_text", ["a cup"]).shape[0] == 1 and bridge.stats()["pending"] == 0
 
 
-def test_many_windows_may_wait(bridge, make_window):
+def test_many_windows_may_wait(bridge, make_window, tmp_path):
     """More than a process may usually have open files."""
-    bridge.add_reward("patient", RewardSpec("user_rewards:Patient"))
+    bridge.add_reward("patient", RewardSpec("user_rewards:Patient", settings={"until": str(tmp_path / "go")}))
     window = make_window(size=8)
     payments = [bridge.pay("patient", window) for _ in range(1200)]
+    ask(bridge, "embed_text", ["read after them"])
+    (tmp_path / "go").touch()
     assert [p.result(60).values for p in payments] == [[8.0]] * 1200
 
 

@@ -65,16 +65,15 @@ class Slow(Reward):
 
 
 class Patient(Reward):
-    """Pays the width of the frames, the first time late."""
+    """Waits for a file, then pays the width of the frames; having a memory, it has its calls stand in line."""
 
     def __call__(self, window, models):
-        if not self.settings.get("waited"):
-            self.settings["waited"] = True
-            time.sleep(1)
+        while not os.path.exists(self.settings["until"]):
+            time.sleep(0.01)
         return Payment([float(window.frames.shape[2])])
 
     def observe(self, rows):
-        """Its being here has the calls stand in line."""
+        pass
 
 
 class NotFinite(Reward):
