@@ -48,7 +48,6 @@ def check(config: elements.Config) -> list[Term]:
     one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     one_of("bridge.device", config.bridge.device, ("auto", "cpu", "cuda"))
     one_of("jax.platform", config.jax.platform, ("auto", "cpu", "cuda"))
-    one_of("script", config.script, ("train",))
     for name, least in (("run.envs", 1), ("run.steps", 1), ("reward.frames", 1), ("reward.interval", 1),
                         ("reward.max_pending_rows", 1), ("batch_size", 1), ("batch_length", 2), ("eval.episodes", 1),
                         ("goal.rank", 1), ("env.metaworld.length", 1), ("env.metaworld.repeat", 1)):  # fmt: skip
@@ -144,8 +143,8 @@ def make_agent(config: elements.Config, terms: list[Term]) -> Any:
         batch_length=config.batch_length,
         replay_context=config.replay_context,
         report_length=config.report_length,
-        replica=config.replica,
-        replicas=config.replicas,
+        replica=0,
+        replicas=1,
     )
     fb = dict(config.fb) if uses_fb(terms) else None
     obs_space, act_space = agent_spaces(config)

@@ -13,10 +13,10 @@ from genreward_jax.errors import UserError
 
 # What may change when a run is continued; everything else must stay as it was.
 MAY_CHANGE = (
-    "logdir", "logger", "eval", "bridge", "patches", "preset", "errfile", "ipv6", "script",
+    "logdir", "logger", "eval", "bridge", "patches", "preset",
     "jax.platform", "jax.prealloc", "jax.profiler", "jax.precompile", "jax.compilation_cache", "jax.debug",
     "run.steps", "run.log_every", "run.report_every", "run.save_every", "run.progress", "run.plots", "run.usage",
-    "run.debug", "run.duration", "goal.source",
+    "run.debug", "run.from_checkpoint", "goal.source",
 )  # fmt: skip
 
 

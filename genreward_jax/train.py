@@ -48,6 +48,7 @@ class Run:
     progress: Progress
     stats: EpisodeStats
     stop: "StopSignal"
+    usage: elements.Usage
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
     recent: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # images, spread in time
@@ -209,6 +210,7 @@ def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: 
     run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
     run.logger.add({f"reward/{k}": v for k, v in run.rewarding.shaper.stats().items()})
     run.logger.add(run.replay.stats(), prefix="replay")
+    run.logger.add(run.usage.stats(), prefix="usage")
     run.logger.add({"train/updates": int(run.updates)})
     if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.recent) == DRIFT_IMAGES:
         # Not a sample of the replay: that would move its random numbers by the clock.
@@ -235,7 +237,9 @@ def train(config: elements.Config) -> int:
             folder.check_goal(rewarding.goal.digest, config)
             rewarding.goal.save(folder / "goal")
         run = make_run(config, folder, rewarding, stop)
-        started_at = run.checkpoint.load() or 0 if continued else 0
+        started_at = (run.checkpoint.load() or 0) if continued else 0
+        if config.run.from_checkpoint and not started_at:
+            start_from(run.agent, config.run.from_checkpoint)
         folder.keep_config(config)
         loggers.drop_after(folder.path, started_at)
         print(report.start_block(config, rewarding, run.agent, started_at), flush=True)
@@ -256,6 +260,16 @@ def train(config: elements.Config) -> int:
         if rewarding is not None:
             rewarding.close()
         folder.close()
+
+
+def start_from(agent: Any, other: str) -> None:
+    """Gives a new run the agent of another run's latest checkpoint."""
+    from dreamerv3_patches.checkpoint import load_agent
+
+    found = Checkpoint(Path(other) / "checkpoint", None, None).latest()
+    if found is None:
+        raise UserError(f"--run.from_checkpoint '{other}' is no run with a checkpoint; name a run directory.")
+    load_agent(agent, found)
 
 
 def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding, stop: StopSignal) -> Run:
@@ -281,7 +295,8 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
         counters,
     )
     progress = Progress(1, 0, enabled=False)
-    run = Run(config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop)
+    usage = elements.Usage(**config.run.usage)
+    run = Run(config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop, usage)
     replay.on_row = partial(on_row, run)
     return run
 
