@@ -163,8 +163,8 @@ def locate(
     own = cache_dir("models", *repo.split("/"))
     if _complete(own, patterns, needs):
         return own
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import model_info, snapshot_download
+    from huggingface_hub.utils import LocalEntryNotFoundError
 
     # A copy that is already here is used, pinned or not, unless a revision was asked for.
     for wanted in (revision,) if revision else (PINNED.get(repo), None):
@@ -177,8 +177,10 @@ def locate(
     revision = revision or PINNED.get(repo, "")
     say(f"Fetching the model {repo} from the Hugging Face hub (once) ...")
     try:
+        # Asked once: a download of a pinned revision tries an unreachable hub for 23 s.
+        model_info(repo, revision=revision or None, timeout=20)
         return Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the hub's, the HTTP library's (which changed with the hub's release), the disk's
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         included = " ".join(f"--include '{p}'" for p in patterns)
         at = f" --revision {revision}" if revision else ""
