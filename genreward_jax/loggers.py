@@ -47,7 +47,7 @@ class TensorBoard:
 
     def __call__(self, summaries) -> None:
         for step, name, value in summaries:
-            if not isinstance(value, str) and value.ndim == 0:
+            if not isinstance(value, str) and value.ndim == 0 and np.isfinite(value):
                 self.writer.add_scalar(name, float(value), step)
         self.writer.flush()
 
