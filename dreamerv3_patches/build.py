@@ -92,11 +92,12 @@ def index_options() -> list[str]:
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True).stdout
     found: dict[str, list[str]] = {}
-    for line in listed.splitlines():
-        key, _, value = line.partition("=")
-        section, _, name = key.strip().rpartition(".")
-        if section in ("global", "download", ":env:"):
-            found.setdefault(name, []).extend(value.strip().strip("'\"").replace("\\n", " ").split())
+    for section in ("global", "download", ":env:"):  # the later wins
+        for line in listed.splitlines():
+            key, _, value = line.partition("=")
+            if key.strip().startswith(f"{section}."):
+                name = key.strip().removeprefix(f"{section}.")
+                found[name] = value.strip().strip("'\"").replace("\\n", " ").split()
     if not found.get("index-url"):  # unearth's own default is pip's; named one index more, it would drop it
         return []
     options = ["--index-url", found["index-url"][-1]]  # the environment is listed last and wins

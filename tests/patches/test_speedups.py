@@ -1,0 +1,84 @@
+"""Strided convolutions as matrix products give upstream's numbers, forward and backward, with upstream's parameters."""
+
+import jax
+import jax.numpy as jnp
+import ninjax as nj
+import numpy as np
+import pytest
+
+from dreamerv3_patches.apply import apply
+
+apply()
+
+import embodied.jax.nets as nets  # noqa: E402
+
+from dreamerv3_patches import speedups  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def single_precision(monkeypatch):
+    monkeypatch.setattr(nets, "COMPUTE_DTYPE", jnp.float32)
+    yield
+    speedups.set_fast_convs(False)
+
+
+def run(fast, cases, channels, size=(6, 8)):
+    """For each (kernel, settings): output and gradients by parameters and by input, all compiled at once."""
+    speedups.set_fast_convs(fast)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, channels)).astype(np.float32)
+    params, layers = {}, []
+    for i, (kernel, kwargs) in enumerate(cases):
+        shape = (kernel, kernel, channels // kwargs.get("groups", 1), 6)
+        params[f"conv{i}/kernel"] = rng.normal(size=shape).astype(np.float32)
+        params[f"conv{i}/bias"] = rng.normal(size=6).astype(np.float32)
+        kwargs = {"stride": 2, **kwargs}
+        layers.append(nets.Conv2D(6, kernel, kwargs.pop("stride"), **kwargs, name=f"conv{i}"))
+
+    def loss(params, xs):
+        outs = nj.pure(lambda: [layer(x) for layer, x in zip(layers, xs, strict=True)])(params, seed=0)[1]
+        return sum((out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).mean() for out in outs), outs
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, [x] * len(layers))
+
+
+@pytest.mark.parametrize("channels", [3, 40])
+def test_same_numbers(channels):
+    """All kernels, down and up; 40 channels take the transposed convolution's other product."""
+    cases = [(kernel, dict(transp=transp)) for kernel in (2, 3, 4, 5, 6) for transp in (False, True)]
+    ours, theirs = run(True, cases, channels), run(False, cases, channels)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=4e-6 * max(1, np.abs(b).max()))
+    jax.tree.map(close, ours, theirs)
+
+
+def test_both_products_are_exercised(monkeypatch):
+    x = jnp.ones((1, 4, 4, 8))
+    calls = []
+    monkeypatch.setattr(speedups, "_up_gathered", lambda *a: calls.append("gathered"))
+    monkeypatch.setattr(speedups, "_up_shifted", lambda *a: calls.append("shifted"))
+    speedups.conv_up(x, jnp.ones((4, 4, 8, 7)))
+    speedups.conv_up(jnp.ones((1, 4, 4, 40)), jnp.ones((4, 4, 40, 7)))
+    assert calls == ["gathered", "shifted"]
+
+
+def test_other_convolutions_stay_upstreams(monkeypatch):
+    monkeypatch.setattr(speedups, "conv_down", None)  # would raise
+    monkeypatch.setattr(speedups, "conv_up", None)
+    cases = [(4, dict(stride=1)), (4, dict(groups=2)), (4, dict(pad="valid")), (1, dict())]
+    jax.tree.map(np.testing.assert_array_equal, run(True, cases, 4), run(False, cases, 4))
+    jax.tree.map(np.testing.assert_array_equal, run(True, [(4, {})], 4, (7, 8)), run(False, [(4, {})], 4, (7, 8)))
+
+
+def test_the_switch_switches(monkeypatch):
+    called = []
+    real = speedups.conv_down
+    monkeypatch.setattr(speedups, "conv_down", lambda *a: called.append(1) or real(*a))
+    run(False, [(4, {})], 3)
+    assert not called
+    run(True, [(4, {})], 3)
+    assert called
+    apply(fast_convs=False)
+    assert nets.Conv2D.__call__ is speedups._upstream
+    apply()
+    assert nets.Conv2D.__call__ is speedups._upstream
