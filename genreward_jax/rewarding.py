@@ -55,7 +55,7 @@ def goal_frames(config: elements.Config) -> tuple[np.ndarray, float, str]:
         task,
         seed,
         256,
-        cache_dir() / "expert_videos",
+        cache_dir("expert_videos"),
         camera=config.env.metaworld.camera,
         quality=config.env.metaworld.quality,
     )
@@ -109,7 +109,8 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
 
     needed = {need for term in terms for need in term.reward_class().needs}
     say("Starting the model process (torch) ...")
-    bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | {"embed_image", "embed_text", "embed_state"})
+    for_goal = {"embed_image", "embed_text", "embed_state"}
+    bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, on_event=say)
     bridge.start()
     rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=fit(frames, 256), goal_source=source)
     try:
@@ -122,7 +123,8 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             size=bridge.frame_size,
             frames=config.reward.frames,
             rank=config.goal.rank,
-            cache_dir=cache_dir() / "goals",
+            cache_dir=cache_dir("goals"),
+            say=say,
         )
         rewarding.goal = goal
         for term in terms:

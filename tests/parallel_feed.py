@@ -1,6 +1,6 @@
 """Run by test_feeding.py in a process of its own: feeds a shaped replay by the driver or by upstream's parallel actor.
 
-    python parallel_feed.py driver|parallel OUT.npz at_once|late
+python parallel_feed.py driver|parallel OUT.npz at_once|late
 """
 
 import os
@@ -78,7 +78,7 @@ class Agent:
     def policy(self, carry, obs, mode="train"):
         mean = obs["image"].reshape(len(obs["image"]), -1).mean(1).astype(np.float32) / 255
         out = {"reward_fb": 10 * mean, "reward_fb_paid": np.ones(len(mean), bool)}
-        return carry, {"action": np.stack([mean, -mean**2], 1)}, out
+        return carry, {"action": np.stack([mean, -(mean**2)], 1)}, out
 
 
 def make_replay(pay):
