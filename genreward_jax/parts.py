@@ -55,8 +55,8 @@ def check(config: elements.Config) -> list[Term]:
             raise UserError(f"--{name} is {config.flat[name]:g}; it must be {least} or more.")
     if config.agent.report and config.run.report_every and config.report_length > config.batch_length:
         raise UserError(
-            f"--report_length {config.report_length} is longer than a batch ({config.batch_length}): lower it, or switch "
-            f"the report off with --run.report_every 0."
+            f"--report_length {config.report_length} is longer than a batch ({config.batch_length}): lower it, "
+            f"or switch the report off with --run.report_every 0."
         )
     return terms
 

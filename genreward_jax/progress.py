@@ -1,6 +1,8 @@
 """What a person sees while it runs: one block before the start, one bar, sentences when something happens."""
 
 import sys
+import time
+from collections import deque
 
 from tqdm import tqdm
 
@@ -39,12 +41,21 @@ class Progress:
             dynamic_ncols=True,
             smoothing=0.05,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,  # a log file wants few lines
-            bar_format="{percentage:3.0f}% {bar:10} {n_fmt}/{total_fmt}  {desc}  {rate_fmt}  ETA {remaining}",
+            bar_format="{percentage:3.0f}% {bar:10} {n_fmt}/{total_fmt}  {desc}  ETA {remaining}",
         )
         self.figures: dict[str, str] = {}
+        self.seen: deque[tuple[float, int, int]] = deque()
 
-    def show(self, step: int, **figures: float | None) -> None:
-        """Moves the bar to ``step`` and replaces the figures that are given (None shows a dash)."""
+    def show(self, step: int, updates: int, **figures: float | None) -> None:
+        """Moves the bar to ``step``; speeds are those of the last half minute, a figure of None shows a dash."""
+        now = time.monotonic()
+        self.seen.append((now, step, updates))
+        while now - self.seen[0][0] > 30:
+            self.seen.popleft()
+        then, first_step, first_updates = self.seen[0]
+        if now > then:
+            figures["steps/s"] = (step - first_step) / (now - then)
+            figures["train steps/s"] = (updates - first_updates) / (now - then)
         for name, value in figures.items():
             self.figures[name] = "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
         self.bar.set_description_str("  ".join(f"{k} {v}" for k, v in self.figures.items()), refresh=False)

@@ -11,7 +11,7 @@ from genreward_jax.progress import amount, block, clock
 from genreward_jax.rewarding import Rewarding
 
 # Seconds of a train step and of an environment step with its policy call, measured on 2 cores (docs/performance.md).
-MEASURED = {"cpu": (0.40, 0.02), "smoke": (0.10, 0.02)}
+MEASURED = {"cpu": (0.45, 0.02), "smoke": (0.10, 0.02)}
 
 
 def check_goal_source(config: elements.Config) -> None:
@@ -85,7 +85,14 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
             )
         )
     if run.rewarding.terms:
-        lines.append(("rewards", f"{stats['paid']:.0f} paid, the loop waited {stats['waited_s']:.1f} s for them"))
+        share = run.latest.get("reward/share", 0.0)
+        lines.append(
+            (
+                "rewards",
+                f"{stats['paid']:.0f} paid, {share:.2%} of the last episode's reward by size; "
+                f"the loop waited {stats['waited_s']:.1f} s for them",
+            )
+        )
     names = ("videos/episode_beside_goal.mp4", "plots/learning_curve.png", "goal/key_frame.png")
     lines += [("look at", str(folder / name)) for name in names if (folder / name).exists()]
     again = "the same command goes on from here" if stopped or step < run.config.run.steps else "raise STEPS= to go on"

@@ -320,7 +320,7 @@ def _show(run: Run) -> None:
     shown = {"return": latest.get("episode/score"), "success": latest.get("episode/success")}
     for term in run.rewarding.terms:
         shown[f"r_{term.name}"] = latest.get(f"reward/{term.name}")
-    run.progress.show(int(run.step), **shown, train_steps=float(int(run.updates)))
+    run.progress.show(int(run.step), int(run.updates), **shown)
 
 
 def main(config: elements.Config) -> None:
