@@ -31,7 +31,7 @@ def estimate(config: elements.Config, steps: int) -> str:
     return f"about {clock(updates * train_s + steps * step_s + 60)} (measured on 2 cores; others differ)"
 
 
-def start_block(config: elements.Config, rewarding: Rewarding, agent: Any, started_at: int) -> str:
+def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) -> str:
     """Task, method, goal, models, device, memory, disk and time, before the start."""
     suite, task = parts.split_task(config.task)
     steps = int(config.run.steps) - started_at

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,7 @@ class RunDirectory:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+        self._new = False
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -64,6 +66,7 @@ class RunDirectory:
             self._check_same(saved, config)
         elif self.path.exists() and any(x.name not in ("run.lock", "bridge.log") for x in self.path.iterdir()):
             raise UserError(f"{self.path} holds files but no run (no config.yaml); choose another LOGDIR.")
+        self._new = saved is None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / "run.lock", "a+")
@@ -105,6 +108,20 @@ class RunDirectory:
     def keep_config(self, config: elements.Config) -> None:
         """Writes config.yaml, so that from here on the folder is a run."""
         write_text(self.config_file, _yaml(config))
+
+    def discard(self) -> None:
+        """Takes away what was written for a run that could not start; a run that was there before stays.
+
+        The bridge's log stays too where it says something, since an error names it.
+        """
+        if not self._new:
+            return
+        for item in self.path.iterdir():
+            if item.name == "bridge.log" and item.stat().st_size:
+                continue
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def close(self) -> None:
         if self._lock:

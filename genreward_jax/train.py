@@ -228,38 +228,51 @@ def train(config: elements.Config) -> int:
     report.check_goal_source(config)
     folder = RunDirectory(config.logdir)
     continued = folder.open(config)
-    rewarding = None
     stop = StopSignal()
+    rewarding = run = None
     try:
+        if not continued:
+            folder.keep_config(config)
         config = prepare_jax(config, bridge=bool(terms))
         rewarding = make_rewarding(config, terms, folder.path)
         if rewarding.goal is not None:
             folder.check_goal(rewarding.goal.digest, config)
             rewarding.goal.save(folder / "goal")
+        print("Making the agent ...", flush=True)
         run = make_run(config, folder, rewarding, stop)
-        started_at = (run.checkpoint.load() or 0) if continued else 0
-        if config.run.from_checkpoint and not started_at:
-            start_from(run.agent, config.run.from_checkpoint)
         folder.keep_config(config)
-        loggers.drop_after(folder.path, started_at)
-        print(report.start_block(config, rewarding, run.agent, started_at), flush=True)
-        if run.step >= config.run.steps:
-            print(
-                f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}."
-            )
-            return 0
-        run.progress = Progress(int(config.run.steps), int(run.step), config.run.progress)
-        begun = time.time()
-        train_loop(run, started_at)
-        run.progress.close()
-        run.logger.close()
-        run.artist.close()
-        print(report.end_block(run, stop.name, time.time() - begun), flush=True)
-        return 0
+        return go(run, continued)
+    except BaseException:
+        if run is None:
+            folder.discard()
+        raise
     finally:
         if rewarding is not None:
             rewarding.close()
         folder.close()
+
+
+def go(run: Run, continued: bool) -> int:
+    """Finds where the run is, says what will happen, trains, and says what did; gives the exit code."""
+    config = run.config
+    started_at = (run.checkpoint.load() or 0) if continued else 0
+    if config.run.from_checkpoint and not started_at:
+        start_from(run.agent, config.run.from_checkpoint)
+    loggers.drop_after(run.folder.path, started_at)
+    print(report.start_block(config, run.rewarding, started_at), flush=True)
+    if run.step >= config.run.steps:
+        print(f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}.")
+        return 0
+    run.progress = Progress(int(config.run.steps), int(run.step), config.run.progress)
+    if config.jax.platform == "cpu":
+        run.progress.say("The first steps compile the agent (a minute or two on a CPU; the next start is short).")
+    begun = time.time()
+    train_loop(run, started_at)
+    run.progress.close()
+    run.logger.close()
+    run.artist.close()
+    print(report.end_block(run, run.stop.name, time.time() - begun), flush=True)
+    return 0
 
 
 def start_from(agent: Any, other: str) -> None:

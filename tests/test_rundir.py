@@ -57,6 +57,27 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_run_that_could_not_start_leaves_nothing(tmp_path):
+    folder = RunDirectory(str(tmp_path / "run"))
+    folder.open(config())
+    folder.keep_config(config())
+    (folder / "replay").mkdir()
+    folder.discard()
+    folder.close()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_there_is_never_discarded(tmp_path):
+    folder = RunDirectory(str(tmp_path))
+    folder.open(config())
+    folder.keep_config(config())
+    folder.close()
+    assert folder.open(config()) is True
+    folder.discard()
+    folder.close()
+    assert folder.config_file.exists()
+
+
 def test_another_goal_is_told_by_its_content(tmp_path):
     folder = RunDirectory(str(tmp_path))
     (tmp_path / "goal").mkdir()
