@@ -69,12 +69,16 @@ def repair_driver() -> None:
     driver.close = _close
 
 
-def _receive(self: Any, pipe: Any) -> Any:
+def _receive(self: Any, pipe: Any, look_every: float = 1.0) -> Any:
     """The environment's answer; its error is raised here as it was raised there."""
+    index = self.pipes.index(pipe)
     try:
+        # While the driver is being made the parent still holds the child's end, so a dead child closes no pipe.
+        while not pipe.poll(look_every):
+            if not self.procs[index].running and not pipe.poll(0):
+                raise EOFError
         kind, value = pipe.recv()
     except (EOFError, ConnectionError):
-        index = self.pipes.index(pipe)
         self.procs[index].join(1.0)
         code = self.procs[index].exitcode
         kind, value = "error", env_server.EnvCrash(f"the process of environment {index} ended, exit code {code}")

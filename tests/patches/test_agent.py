@@ -2,6 +2,7 @@
 
 import embodied
 import jax
+import ninjax as nj
 import numpy as np
 import pytest
 
@@ -152,8 +153,6 @@ def test_the_reward_is_equation_9_of_tokens_and_sampled_action(agent):
 
 def tokens_of(agent, images):
     """The live encoder's tokens of (N, H, W, 3) images, float64."""
-    import ninjax as nj
-
     with jax.transfer_guard("allow"):
         encode = nj.pure(lambda x: agent.model.enc.module({}, {"image": x}, x[:, 0, 0, 0] >= 0, False, single=True)[2])
         return np.asarray(encode(agent.params, jax.numpy.asarray(images), seed=0)[1], np.float64)
@@ -208,6 +207,30 @@ def test_resets_and_ends_in_the_batch_reach_the_loss(agent):
     metrics = train(agent, 2, data=data)  # metrics arrive one call later
     rows = data["is_first"].shape[1] - 1  # one row is replay context
     assert metrics["fb/transitions"] == BATCH * (rows - 1) - 1
+
+
+def test_transitions_pair_each_row_with_its_own_action_and_the_next_row(agent, monkeypatch):
+    """(s_t, a_t, s_t+1, a_t+1) of the same environment; gamma 0 into a terminal row, weight 0 across a reset."""
+    model, rows = agent.model, 4
+    rng = np.random.default_rng(0)
+    action = rng.uniform(-1, 1, (BATCH, rows, 4)).astype(np.float32)
+    before = rng.uniform(-1, 1, (BATCH, 1, 4)).astype(np.float32)
+    obs = {"is_first": np.zeros((BATCH, rows), bool), "is_terminal": np.zeros((BATCH, rows), bool)}
+    obs["is_first"][1, 2] = obs["is_terminal"][0, 3] = True
+    outs = {"tokens": np.arange(BATCH * rows, dtype=np.float32).reshape(BATCH, rows, 1), "repfeat": {}}
+    model.opt.args = (None, None, obs, {"action": np.concatenate([before, action[:, :-1]], 1)})
+    model.opt.result = (None, (None, None, outs, None))
+    caught = {}
+    monkeypatch.setattr(model.fb, "train", lambda batch: caught.update(model.fb._transitions(batch)) or {})
+    with jax.transfer_guard("allow"):
+        nj.pure(model._train_fb)({}, {"action": np.concatenate([before, action], 1)}, seed=0)
+        caught = {key: np.asarray(value) for key, value in caught.items()}
+    np.testing.assert_array_equal(caught["tokens"][:, 0], [0, 1, 2, 4, 5, 6])
+    np.testing.assert_array_equal(caught["next_tokens"][:, 0], [1, 2, 3, 5, 6, 7])
+    np.testing.assert_array_equal(caught["action"], action[:, :-1].reshape(-1, 4))
+    np.testing.assert_array_equal(caught["next_action"], action[:, 1:].reshape(-1, 4))
+    np.testing.assert_allclose(caught["discount"], np.float32(0.98) * np.array([1, 1, 0, 1, 1, 1]))
+    np.testing.assert_array_equal(caught["weight"], [1, 1, 1, 1, 0, 1])
 
 
 def test_the_goal_is_a_state_and_compiles_nothing(agent):

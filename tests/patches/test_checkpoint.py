@@ -96,7 +96,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_kill_between_the_two_files_is_seen(tmp_path):
-    """New arrays beside old counters are refused when their sizes differ; a run's checkpoint folder is renamed whole."""
+    """New arrays beside old counters are refused by size; a run renames its checkpoint folder whole."""
     checkpoint.save_agent(FakeAgent(5), tmp_path)
     os.rename(tmp_path / checkpoint.REST, tmp_path / "old")
     checkpoint.save_agent(FakeAgent(7, (20, 3)), tmp_path)

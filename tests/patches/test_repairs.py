@@ -14,7 +14,7 @@ from dreamerv3_patches.apply import apply, require
 from dreamerv3_patches.env_server import EnvCrash
 from dreamerv3_patches.proxies import Proxy
 from genreward_jax.errors import UserError
-from tests.patches.fake_envs import Counter, OddError
+from tests.patches.fake_envs import Counter, OddError, dies_at_birth
 
 apply()
 
@@ -125,3 +125,10 @@ def test_an_environment_that_dies_is_named():
     with pytest.raises(EnvCrash, match="environment 1 ended, exit code -9"):
         play(act, steps=10)
     assert not any(process.running for process in play.procs)
+
+
+def test_an_environment_that_cannot_be_made_says_why():
+    with pytest.raises(EnvCrash, match="environment 0 ended, exit code 3"):
+        driver(dies_at_birth)
+    with pytest.raises(ZeroDivisionError):
+        driver(partial(divmod, 1, 0))
