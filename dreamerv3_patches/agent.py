@@ -189,23 +189,25 @@ class Model(dreamerv3.agent.Agent):
         self.enc.take()
         if nj.creating():
             self._copied_tokens(obs, obs["is_first"], single=False)
-        tokens, feat = jax.lax.stop_gradient((outs["tokens"], outs["repfeat"]))
+        return self.fb.train(lambda: self._fb_batch(data, obs, prevact, jax.lax.stop_gradient(outs)))
+
+    def _fb_batch(self, data: dict, obs: dict, prevact: dict, outs: dict) -> dict[str, jax.Array]:
+        """What FB trains on, see :meth:`ForwardBackward.train`."""
         # Row t of prevact holds the action of row t - 1; the last row's own action is the batch's last.
         acts = {k: jnp.concatenate([v[:, 1:], data[k][:, -1:]], 1) for k, v in prevact.items()}
         if self.fb_config["next_action"] == "agent":
-            policy = self.pol(self.feat2tensor(jax.tree.map(lambda x: x[:, 1:], feat)), bdims=2)
+            feat = jax.tree.map(lambda x: x[:, 1:], outs["repfeat"])
+            policy = self.pol(self.feat2tensor(feat), bdims=2)
             following = jax.lax.stop_gradient(jax.tree.map(lambda x: x.sample(nj.seed()), policy))
         else:
             following = jax.tree.map(lambda x: x[:, 1:], acts)
-        return self.fb.train(
-            {
-                "tokens": jnp.float32(tokens),
-                "action": self.fb.flat_action(acts),
-                "next_action": self.fb.flat_action(following),
-                "is_first": obs["is_first"],
-                "is_terminal": obs["is_terminal"],
-            }
-        )
+        return {
+            "tokens": jnp.float32(outs["tokens"]),
+            "action": self.fb.flat_action(acts),
+            "next_action": self.fb.flat_action(following),
+            "is_first": obs["is_first"],
+            "is_terminal": obs["is_terminal"],
+        }
 
     def drift(self, obs: dict) -> jax.Array:
         """||live - copy|| / ||copy|| of the encoder's tokens of (N,) observations, a float32 scalar."""

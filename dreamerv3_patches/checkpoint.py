@@ -92,7 +92,8 @@ class Checkpoint:
     """
 
     def __init__(self, directory: Any = None, **ignored: Any) -> None:
-        self.__dict__["_directory"] = None if directory is None else Path(str(directory))
+        # Upstream names a pickle here; ours is a folder without that ending.
+        self.__dict__["_directory"] = None if directory is None else Path(str(directory).removesuffix(".pkl"))
         self.__dict__["_objects"] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -1,6 +1,6 @@
 """The forward-backward representation as a ninjax module: lives in the agent's parameters, trains in its train step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -81,17 +81,18 @@ class ForwardBackward(nj.Module):
         trained = [*self.heads, self.backward, *([self.map] if config["map"] == "trained" else [])]
         self.opt = embodied.jax.Optimizer(trained, optax.adam(float(config["lr"])), name="opt")
 
-    def train(self, batch: Arrays) -> dict[str, jax.Array]:
+    def train(self, make_batch: Callable[[], Arrays]) -> dict[str, jax.Array]:
         """One update on the pairs of neighbouring rows of a replay batch; nothing at all once frozen.
 
         Args:
-            batch: ``tokens`` float32 (B, T, tokens), ``action`` float32 (B, T, action): the action taken at each
-                row, ``next_action`` float32 (B, T - 1, action), ``is_first`` and ``is_terminal`` bool (B, T).
+            make_batch: Called where the update is computed; gives ``tokens`` float32 (B, T, tokens), ``action``
+                float32 (B, T, action): the action taken at each row, ``next_action`` float32 (B, T - 1, action),
+                ``is_first`` and ``is_terminal`` bool (B, T).
 
         Returns:
             Metrics; ``trained`` says whether there was an update, without one the others are 0.
         """
-        update = partial(self._update, self._transitions(batch))
+        update = lambda: self._update(self._transitions(make_batch()))
         names = (*losses.metric_names(self.config["objective"]), "grad_norm", "trained")
         idle = lambda: {name: jnp.zeros((), f32) for name in names}
         return nj.cond(~self.frozen.read(), update, idle)

@@ -221,7 +221,7 @@ def test_transitions_pair_each_row_with_its_own_action_and_the_next_row(agent, m
     model.opt.args = (None, None, obs, {"action": np.concatenate([before, action[:, :-1]], 1)})
     model.opt.result = (None, (None, None, outs, None))
     caught = {}
-    monkeypatch.setattr(model.fb, "train", lambda batch: caught.update(model.fb._transitions(batch)) or {})
+    monkeypatch.setattr(model.fb, "train", lambda make: caught.update(model.fb._transitions(make())) or {})
     with jax.transfer_guard("allow"):
         nj.pure(model._train_fb)({}, {"action": np.concatenate([before, action], 1)}, seed=0)
         caught = {key: np.asarray(value) for key, value in caught.items()}
