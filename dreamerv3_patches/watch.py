@@ -32,7 +32,7 @@ WATCHED = {
     ),
     "embodied.jax.opt:Optimizer": (
         "70aad1dcf2d8974285b34294ab35cc21f3764da8d6f6a52e64821d2d68a7aa52",
-        "agent.Model, forward_backward.ForwardBackward",
+        "model.Model, forward_backward.ForwardBackward",
     ),
     "embodied.jax.nets:Conv2D": ("c3bb36d5362e546ce6f6752b21250150152c11eef49609276274cc2381c887a8", "speedups"),
     "embodied.core.driver:Driver": (
@@ -63,15 +63,15 @@ WATCHED = {
         "54a22c171bfcd1e42e9eedd1240efe8b55102e82a66068d970c7d88d395cae84",
         "repairs.repair_run_scripts",
     ),
-    "dreamerv3.agent:Agent": ("682154da5057c2d2934d9ecd1f798198ccbe95d0dcbf6ea147820d4c6bdf2055", "agent.Model"),
-    "dreamerv3.rssm:Encoder": ("abada19345d3c4dee671e35ff3d0e92f411341802f4bbf680a5c6acab10d5826", "agent.Model"),
+    "dreamerv3.agent:Agent": ("682154da5057c2d2934d9ecd1f798198ccbe95d0dcbf6ea147820d4c6bdf2055", "model.Model"),
+    "dreamerv3.rssm:Encoder": ("abada19345d3c4dee671e35ff3d0e92f411341802f4bbf680a5c6acab10d5826", "model.Model"),
     "ninjax.ninjax:FromFlax": (
         "f63324a9feef5739ecdd28a48534ca884d33e9ef29e5de2a6907e1c759a150b7",
         "forward_backward.ForwardBackward",
     ),
     "ninjax.ninjax:cond": (
         "a2c196f93e0da34757f9403838f3715ee1cb1604615f74d37dde8fcc5cdb5947",
-        "agent.Model, forward_backward.ForwardBackward",
+        "model.Model, forward_backward.ForwardBackward",
     ),
     "portal.process:Process": (
         "f36161bc39fb273ff3b4a1a51597c3357c9e6576061c986f5ab1caa6d30e16c1",
