@@ -39,12 +39,11 @@ class Artist:
         """A filmed episode as an mp4; returns at once."""
         self.work.append(self.pool.submit(_write_video, str(path), np.stack(episode.frames)))
 
-    def close(self) -> None:
-        """Waits for what was asked; raises what went wrong in it."""
-        try:
-            [work.result() for work in self.work]
-        finally:
-            self.pool.shutdown()
+    def close(self) -> list[BaseException]:
+        """Waits for what was asked; gives what went wrong in it (a picture is no reason to lose a run)."""
+        failures = [work.exception() for work in self.work]
+        self.pool.shutdown()
+        return [failure for failure in failures if failure is not None]
 
 
 def _ignore_signals() -> None:

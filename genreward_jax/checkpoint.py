@@ -70,8 +70,9 @@ class Checkpoint:
         shutil.rmtree(target, ignore_errors=True)  # left by a process killed before it moved the pointer
         os.replace(temporary, target)
         write_text(self.folder / "latest", name)
-        if before is not None and before != target:
-            shutil.rmtree(before, ignore_errors=True)
+        for other in self.folder.iterdir():  # older checkpoints, and what killed processes left behind
+            if other.is_dir() and other != target:
+                shutil.rmtree(other, ignore_errors=True)
         self._drop_chunks(state)
         return target
 

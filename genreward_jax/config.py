@@ -56,19 +56,24 @@ def parse(argv: list[str], preset: str = "") -> elements.Config:
 
 def _take_configs(argv: list[str], presets: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Splits ``--configs a b`` and ``--preset c`` off; gives the rest and the presets' names in order."""
-    rest, names, taking = [], [], ""
+    rest, names, chosen, taking = [], [], [], ""
     for arg in argv:
         if arg.startswith("--"):
             flag, _, value = arg.partition("=")
             taking = flag if flag in ("--configs", "--preset") else ""
             if not taking:
                 rest.append(arg)
-            elif value:
-                names += value.replace(",", " ").split()
+            values = value.replace(",", " ").split() if taking else []
         elif taking:
-            names += arg.replace(",", " ").split()
+            values = arg.replace(",", " ").split()
         else:
+            values = []
             rest.append(arg)
+        names += values
+        chosen += values if taking == "--preset" else []
+    for name in chosen:
+        if name not in PRESETS:
+            raise UserError(f"There is no preset '{name}': {nearest(name, list(PRESETS))}")
     for name in names:
         if name not in presets:
             raise UserError(f"There is no preset '{name}': {nearest(name, list(presets))}")

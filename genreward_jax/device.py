@@ -40,4 +40,7 @@ def prepare_jax(config: elements.Config, bridge: bool) -> elements.Config:
 
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_dir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return config.update({"jax.platform": platform})
+    settled = {"jax.platform": platform}
+    if platform == "cpu":
+        settled["jax.compute_dtype"] = "float32"  # half precision is slower there, and nothing is won
+    return config.update(settled)

@@ -56,5 +56,11 @@ def load_method(name: str, flags: dict[str, Any]) -> list[Term]:
             if weight not in flags:
                 raise UserError(f"Method '{name}' weighs '{entry['name']}' with the flag --reward.{weight}: none such.")
             weight = flags[weight]
-        terms.append(Term(entry["name"], entry["class"], float(weight), {**shared, **entry.get("settings", {})}))
+        own = entry.get("settings", {})
+        if own.get("interval", shared["interval"]) != shared["interval"]:
+            raise UserError(
+                f"Method '{name}' sets interval {own['interval']} for '{entry['name']}' but --reward.interval is "
+                f"{shared['interval']}: environment and agent know one interval, so take it out of methods.yaml."
+            )
+        terms.append(Term(entry["name"], entry["class"], float(weight), {**shared, **own}))
     return terms

@@ -11,12 +11,19 @@ import embodied
 import numpy as np
 
 from genreward_jax.config import nearest
-from genreward_jax.envs.metaworld import MetaWorld, check_task
+from genreward_jax.envs.metaworld import MetaWorld, check_camera, check_task
 from genreward_jax.errors import UserError
 from genreward_jax.methods import Term, load_method
 from genreward_jax.shaping import reward_rows
 
 FB_OUTPUTS = ("reward_fb", "reward_fb_paid")
+LEAST = {
+    "seed": 0, "run.envs": 1, "run.steps": 1, "run.prefill": 0, "run.train_ratio": 0, "batch_size": 1,
+    "batch_length": 2, "replay.chunksize": 1, "reward.frames": 1, "reward.interval": 1, "reward.max_pending_rows": 1,
+    "fb.dim": 1, "fb.hidden": 1, "fb.train_steps": 0, "eval.episodes": 1, "eval.first_episodes": 0, "eval.every": 0,
+    "goal.rank": 1, "bridge.threads": 1, "env.metaworld.length": 1, "env.metaworld.repeat": 1,
+    "env.metaworld.sparse_every": 1,
+}  # fmt: skip
 
 
 def split_task(task: str) -> tuple[str, str]:
@@ -48,17 +55,34 @@ def check(config: elements.Config) -> list[Term]:
     one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     one_of("bridge.device", config.bridge.device, ("auto", "cpu", "cuda"))
     one_of("jax.platform", config.jax.platform, ("auto", "cpu", "cuda"))
-    for name, least in (("run.envs", 1), ("run.steps", 1), ("reward.frames", 1), ("reward.interval", 1),
-                        ("reward.max_pending_rows", 1), ("batch_size", 1), ("batch_length", 2), ("eval.episodes", 1),
-                        ("goal.rank", 1), ("env.metaworld.length", 1), ("env.metaworld.repeat", 1)):  # fmt: skip
-        if config.flat[name] < least:
+    for name, least in LEAST.items():
+        if not config.flat[name] >= least:
             raise UserError(f"--{name} is {config.flat[name]:g}; it must be {least} or more.")
+    for name in ("reward.alpha", "reward.beta"):
+        if not np.isfinite(config.flat[name]):
+            raise UserError(f"--{name} is {config.flat[name]}; it must be a finite number.")
+    if not 0 < config.bridge.memory_share < 0.9:
+        raise UserError(f"--bridge.memory_share is {config.bridge.memory_share}; it must lie between 0 and 0.9.")
+    check_camera(flags.camera)
+    _check_image(config)
     if config.agent.report and config.run.report_every and config.report_length > config.batch_length:
         raise UserError(
             f"--report_length {config.report_length} is longer than a batch ({config.batch_length}): lower it, "
             f"or switch the report off with --run.report_every 0."
         )
     return terms
+
+
+def _check_image(config: elements.Config) -> None:
+    """Refuses an image that the encoder's halvings do not bring down to 3 to 16 pixels a side."""
+    halvings = len(config.agent.enc.simple.mults)
+    for side in config.env.metaworld.size:
+        if side % 2**halvings or not 3 <= side // 2**halvings <= 16:
+            raise UserError(
+                f"--env.metaworld.size {' '.join(map(str, config.env.metaworld.size))} does not fit an encoder of "
+                f"{halvings} halvings: each side must be a multiple of {2**halvings} from {3 * 2**halvings} to "
+                f"{16 * 2**halvings} pixels."
+            )
 
 
 def one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:

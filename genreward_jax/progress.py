@@ -29,6 +29,12 @@ def amount(number: float) -> str:
     return f"{number / 1e3:.0f} kB"
 
 
+def say(text: str) -> None:
+    """A sentence for the user, above the bar if there is one."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
 class Progress:
     """The bar: step, episode return, success, rewards, speeds, time left. Sentences go above it."""
 
@@ -63,8 +69,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A sentence above the bar."""
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        say(text)
 
     def close(self) -> None:
         self.bar.close()

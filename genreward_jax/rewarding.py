@@ -11,6 +11,7 @@ import numpy as np
 from genreward_jax.cache import cache_dir
 from genreward_jax.config import read_yaml
 from genreward_jax.envs.frame_slots import FrameSlots
+from genreward_jax.errors import UserError
 from genreward_jax.methods import Term
 from genreward_jax.parts import seed_of, split_task
 from genreward_jax.shaping import RewardShaper
@@ -100,7 +101,12 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
         say: Told what takes a while.
     """
     say("Looking for the goal video ...")
-    frames, fps, source = goal_frames(config)
+    try:
+        frames, fps, source = goal_frames(config)
+    except UserError:
+        if terms or config.goal.source != "expert":
+            raise
+        return Rewarding(terms, RewardShaper([]), goal_source="none: the scripted expert failed, and nothing needs it")
     wait = bool(config.run.deterministic)
     if not terms:
         return Rewarding(terms, RewardShaper([]), goal_video=fit(frames, 256), goal_source=source)
@@ -139,6 +145,8 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             frame_of=partial(_take, rewarding.slots) if rewarding.slots else None,
             max_pending_rows=config.reward.max_pending_rows,
             wait=wait,
+            tell=bridge.tell,
+            goal=goal,
             say=say,
         )
     except BaseException:
@@ -156,6 +164,13 @@ def _add_slots(rewarding: Rewarding, config: elements.Config, frame_size: int) -
     wanted = any(term.reward_class().wants_frames for term in rewarding.terms)
     if not wanted or tuple(config.env.metaworld.size) == (frame_size, frame_size):
         return
+    for term in rewarding.terms:
+        reward = term.reward_class()
+        if reward.wants_frames and reward(None, **term.settings).schedule().kind == "end":
+            raise UserError(
+                f"The reward '{term.name}' wants the whole episode at {frame_size} pixels, which only the agent's own "
+                f"image size allows: use a model that wants {config.env.metaworld.size[0]} pixels."
+            )
     for _ in range(config.run.envs):
         slots = FrameSlots.create(frame_size, SLOTS)
         rewarding.slots.append(slots)

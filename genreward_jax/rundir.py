@@ -15,9 +15,10 @@ from genreward_jax.errors import UserError
 # What may change when a run is continued; everything else must stay as it was.
 MAY_CHANGE = (
     "logdir", "logger", "eval", "bridge", "patches", "preset",
-    "jax.platform", "jax.prealloc", "jax.profiler", "jax.precompile", "jax.compilation_cache", "jax.debug",
+    "jax.platform", "jax.compute_dtype", "jax.prealloc", "jax.profiler", "jax.precompile",
+    "jax.compilation_cache", "jax.debug",
     "run.steps", "run.log_every", "run.report_every", "run.save_every", "run.progress", "run.plots", "run.usage",
-    "run.debug", "run.from_checkpoint", "goal.source",
+    "run.debug", "goal.source",
 )  # fmt: skip
 
 
@@ -64,6 +65,8 @@ class RunDirectory:
         saved = self.saved_config()
         if saved is not None:
             self._check_same(saved, config)
+        elif self.path.exists() and not self.path.is_dir():
+            raise UserError(f"LOGDIR {self.path} is a file; name a folder.")
         elif self.path.exists() and any(x.name not in ("run.lock", "bridge.log") for x in self.path.iterdir()):
             raise UserError(f"{self.path} holds files but no run (no config.yaml); choose another LOGDIR.")
         self._new = saved is None

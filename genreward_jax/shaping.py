@@ -68,6 +68,8 @@ class RewardShaper:
             carry frames of the wanted size in ``image``.
         max_pending_rows: Rows an environment may hold back before :meth:`push` waits for the oldest answer.
         wait: Wait for every answer at once, so that a run does not depend on how fast the bridge is.
+        tell: ``tell(name, "observe" | "state" | "load", argument)`` reaches a reward with a memory in the bridge.
+        goal: Given to rewards that run here; the bridge gives its own theirs.
         say: Told, once, when the loop had to wait.
 
     Rows need ``is_first``, ``reward``, ``image`` and ``action``, and have ``is_last``; rows that leave have
@@ -84,10 +86,18 @@ class RewardShaper:
         frame_of: Callable[[int, int], np.ndarray] | None = None,
         max_pending_rows: int = 256,
         wait: bool = False,
+        tell: Callable[[str, str, Any], Future] | None = None,
+        goal: Any = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.terms = terms
-        self.rewards: list[Reward] = [term.reward_class()(None, **term.settings) for term in terms]
+        self.rewards: list[Reward] = [
+            term.reward_class()(goal if term.reward_class().runs_in == "trainer" else None, **term.settings)
+            for term in terms
+        ]
+        self.tell = tell
+        self.has_memory = [type(reward).observe is not Reward.observe for reward in self.rewards]
+        self.diagnostics: dict[str, float] = {}
         self.schedules = [reward.schedule() for reward in self.rewards]
         self.pay = pay
         self.frame_count = frame_count
@@ -136,27 +146,39 @@ class RewardShaper:
         return ready
 
     def stats(self) -> dict[str, float]:
-        """Median latency of the last answers in ms, rows pending now, seconds waited and rows paid so far."""
+        """Median latency of the last answers in ms, rows pending, seconds waited, rows paid; last diagnostics."""
         return {
             "latency_ms": float(np.median(self.latency_ms)) if self.latency_ms else 0.0,
             "pending": float(sum(len(state.pending) for state in self.workers.values())),
             "waited_s": self.waited_s,
             "paid": float(self.paid),
+            **self.diagnostics,
         }
 
     def state(self) -> dict[str, np.ndarray]:
         """Memories of the trainer's own rewards and counters, for a checkpoint."""
         state = {"paid": np.asarray(self.paid)}
-        for term, reward in zip(self.terms, self.rewards, strict=True):
-            state |= {f"{term.name}/{key}": value for key, value in reward.state().items()}
+        for index, term in enumerate(self.terms):
+            if self.has_memory[index]:
+                memory = self._memory(index, "state")
+                state |= {f"{term.name}/{key}": np.asarray(value) for key, value in memory.items()}
         return state
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Puts back what :meth:`state` gave."""
         self.paid = int(state["paid"])
-        for term, reward in zip(self.terms, self.rewards, strict=True):
-            prefix = f"{term.name}/"
-            reward.load({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        for index, term in enumerate(self.terms):
+            if self.has_memory[index]:
+                prefix = f"{term.name}/"
+                own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+                self._memory(index, "load", own)
+
+    def _memory(self, index: int, method: str, argument: Any = None) -> Any:
+        """Calls a method of a reward's memory, here or in the bridge, and gives its answer."""
+        if self.rewards[index].runs_in == "bridge":
+            return self.tell(self.terms[index].name, method, argument).result()
+        function = getattr(self.rewards[index], method)
+        return function() if argument is None else function(argument)
 
     def _ask(self, worker: int, state: _Worker, row: Row) -> list[tuple[int, "Future[Payment]"]]:
         """Gathers the row for every term and asks those that pay it."""
@@ -166,15 +188,17 @@ class RewardShaper:
         answers = []
         for index, (reward, schedule) in enumerate(zip(self.rewards, self.schedules, strict=True)):
             collector = state.collectors[index]
-            offset = (state.step - 1) % schedule.interval + 1
-            if reward.wants_frames and frame is not None and offset in self.sampled[index]:
+            at_end = schedule.kind == "end"
+            # A reward paid at the end keeps every frame: how long the episode will be is not known before.
+            offset = state.step if at_end else (state.step - 1) % schedule.interval + 1
+            if reward.wants_frames and frame is not None and (at_end or offset in self.sampled[index]):
                 collector.frames[offset] = frame
             collector.actions.append(state.previous["action"])
             collector.rewards.append(row["reward"])
             for key in reward.outputs:  # what the policy call of the row before returned belongs to this row's reward
                 if key in state.previous:
                     collector.outputs[key].append(state.previous[key])
-            due = bool(row["is_last"]) if schedule.kind == "end" else offset == schedule.interval
+            due = bool(row["is_last"]) if at_end else offset == schedule.interval
             if due:
                 window = self._window(index, state, bool(row["is_last"]))
                 collector.clear()
@@ -229,6 +253,7 @@ class RewardShaper:
         while state.pending and all(answer.done() for _, answer in state.pending[0].answers):
             pending = state.pending.popleft()
             self._add_rewards(pending)
+            self._observe(pending.row)
             ready.append(pending.row)
         return ready
 
@@ -248,7 +273,18 @@ class RewardShaper:
             pending.row[f"reward_{term.name}"] = np.float32(value)
             total += term.weight * value
             self.paid += 1
+            self.diagnostics |= {f"{term.name}/{key}": float(number) for key, number in payment.diagnostics.items()}
+        if not math.isfinite(total):
+            raise UserError(f"The weighted rewards of a row add up to {total}; look at the weights under --reward.")
         pending.row["reward"] = np.float32(total)
+
+    def _observe(self, row: Row) -> None:
+        """Shows the finished row to rewards with a memory; the bridge's see rows in the order in which they leave."""
+        for index, reward in enumerate(self.rewards):
+            if self.has_memory[index] and reward.runs_in == "bridge":
+                self.tell(self.terms[index].name, "observe", [row])
+            elif self.has_memory[index]:
+                reward.observe([row])
 
     def _wait_for_oldest(self, worker: int, state: _Worker) -> None:
         if not self._said_waiting:

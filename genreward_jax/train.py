@@ -24,7 +24,7 @@ from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
 from genreward_jax.evaluation.episodes import SEED, Stopped, play, summary
-from genreward_jax.progress import Progress
+from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
@@ -51,6 +51,7 @@ class Run:
     usage: elements.Usage
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
+    successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     recent: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # images, spread in time
 
     @property
@@ -82,8 +83,10 @@ def train_loop(run: Run, started_at: int) -> None:
     should_train = elements.when.Ratio(args.train_ratio / batch_steps)
     should_log = elements.when.Clock(args.log_every, first=False)
     should_save = elements.when.Clock(args.save_every, first=False)
-    should_report = elements.when.Clock(args.report_every or -1, first=False)
-    next_evaluation = _next(int(step), int(config.eval.every))
+    # A report draws from the replay when the clock says so, which would make a run depend on time.
+    reports = config.agent.report and args.report_every and not args.deterministic
+    should_report = elements.when.Clock(args.report_every if reports else -1, first=False)
+    next_evaluation = _next(last_evaluation(run), int(config.eval.every))
     train_agg, policy_fps, train_fps = elements.Agg(), elements.FPS(), elements.FPS()
 
     batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
@@ -117,7 +120,7 @@ def train_loop(run: Run, started_at: int) -> None:
                 run.progress.say(f"Step {int(step)}: the forward-backward network is frozen; its reward is paid now.")
             if should_log(step):
                 log(run, train_agg, policy_fps, train_fps)
-            if should_report(step) and len(replay) and config.agent.report:
+            if should_report(step) and len(replay):
                 run.logger.add(_report(run), prefix="report")
             if next_evaluation and step >= next_evaluation and step < args.steps:
                 evaluate(run, config.eval.episodes)
@@ -169,6 +172,11 @@ def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int
     return [partial(parts.make_env, config, i, seed=seeds[i], **settings[i]) for i in range(config.run.envs)]
 
 
+def last_evaluation(run: Run) -> int:
+    """Step of the last evaluation that was written down; 0 for none."""
+    return max((int(row["step"]) for row in loggers.read_scores(run.folder.path) if "eval/score" in row), default=0)
+
+
 def _next(step: int, every: int) -> int:
     return (step // every + 1) * every if every > 0 else 0
 
@@ -176,10 +184,10 @@ def _next(step: int, every: int) -> int:
 def evaluate(run: Run, episodes: int) -> None:
     """Plays on the plain environment (section 4.2), writes scores, video and learning curve; Stopped if told to."""
     config, step = run.config, int(run.step)
+    if episodes < 1:
+        return
     env = partial(eval_env, config)
-    played = play(
-        run.agent, env, episodes, config.run.envs, film=config.eval.videos, parallel=not config.run.debug, stop=run.stop
-    )
+    played = play(run.agent, env, episodes, config.run.envs, film=1, parallel=not config.run.debug, stop=run.stop)
     figures = summary(played)
     run.logger.add(figures)
     run.logger.write()
@@ -234,7 +242,7 @@ def train(config: elements.Config) -> int:
         if not continued:
             folder.keep_config(config)
         config = prepare_jax(config, bridge=bool(terms))
-        rewarding = make_rewarding(config, terms, folder.path)
+        rewarding = make_rewarding(config, terms, folder.path, say=say)
         if rewarding.goal is not None:
             folder.check_goal(rewarding.goal.digest, config)
             rewarding.goal.save(folder / "goal")
@@ -242,8 +250,9 @@ def train(config: elements.Config) -> int:
         run = make_run(config, folder, rewarding, stop)
         folder.keep_config(config)
         return go(run, continued)
-    except BaseException:
-        if run is None:
+    except BaseException as error:
+        # A run that never began, or was refused before it had anything worth keeping, leaves no trace.
+        if run is None or (isinstance(error, UserError) and run.checkpoint.latest() is None):
             folder.discard()
         raise
     finally:
@@ -256,41 +265,30 @@ def go(run: Run, continued: bool) -> int:
     """Finds where the run is, says what will happen, trains, and says what did; gives the exit code."""
     config = run.config
     started_at = (run.checkpoint.load() or 0) if continued else 0
-    if config.run.from_checkpoint and not started_at:
-        start_from(run.agent, config.run.from_checkpoint)
     loggers.drop_after(run.folder.path, started_at)
     print(report.start_block(config, run.rewarding, started_at), flush=True)
-    if run.step >= config.run.steps:
+    if run.step >= config.run.steps and last_evaluation(run) >= int(run.step):
         print(f"This run is at step {int(run.step)} already: raise STEPS= to go on, or make eval RUN={config.logdir}.")
         return 0
     run.progress = Progress(int(config.run.steps), int(run.step), config.run.progress)
     if config.jax.platform == "cpu":
         run.progress.say("The first steps compile the agent (a minute or two on a CPU; the next start is short).")
     begun = time.time()
-    train_loop(run, started_at)
-    run.progress.close()
+    try:
+        train_loop(run, started_at)
+    finally:
+        run.progress.close()
     run.logger.close()
-    run.artist.close()
+    for failure in run.artist.close():
+        print(f"A picture could not be drawn: {failure}", flush=True)
     print(report.end_block(run, run.stop.name, time.time() - begun), flush=True)
     return 0
-
-
-def start_from(agent: Any, other: str) -> None:
-    """Gives a new run the agent of another run's latest checkpoint."""
-    from dreamerv3_patches.checkpoint import load_agent
-
-    found = Checkpoint(Path(other) / "checkpoint", None, None).latest()
-    if found is None:
-        raise UserError(f"--run.from_checkpoint '{other}' is no run with a checkpoint; name a run directory.")
-    load_agent(agent, found)
 
 
 def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding, stop: StopSignal) -> Run:
     """The parts around an agent, a replay and a reward, tied together by what each row tells the others."""
     from dreamerv3_patches.checkpoint import load_agent, save_agent
 
-    if config.run.deterministic:
-        elements.UUID.reset(debug=True)
     agent = parts.make_agent(config, rewarding.terms)
     if parts.uses_fb(rewarding.terms):
         agent.set_goal(rewarding.goal.psi)
@@ -325,12 +323,14 @@ def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
         return
     run.logger.add(figures)
     run.latest.update(figures)
+    run.successes.append(figures["episode/success"])
     _show(run)
 
 
 def _show(run: Run) -> None:
     latest = run.latest
-    shown = {"return": latest.get("episode/score"), "success": latest.get("episode/success")}
+    success = float(np.mean(run.successes)) if run.successes else None  # of the last ten episodes
+    shown = {"return": latest.get("episode/score"), "success": success}
     for term in run.rewarding.terms:
         shown[f"r_{term.name}"] = latest.get(f"reward/{term.name}")
     run.progress.show(int(run.step), int(run.updates), **shown)

@@ -169,7 +169,7 @@ def main(feeder, out, speed):
     {"driver": by_driver, "parallel": by_parallel_actor}[feeder](replay)
     keys = ("image", "action", "reward", "reward_env", "reward_video", "reward_fb", "is_first", "is_last")
     arrays = {f"{w}/{k}": np.stack([row[k] for row in rows[:ROWS]]) for w, rows in SEEN.items() for k in keys}
-    # What was handed to the replay is what it holds: its chunks are read back, too.
+    # What is compared is what was handed to the replay; that it holds as many rows is checked, too.
     held = [chunk for chunk in replay.replay.chunks.values() if chunk.length]
     arrays["held"] = np.array(sum(chunk.length for chunk in held) >= ENVS * ROWS)
     np.savez(out, **arrays)

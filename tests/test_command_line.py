@@ -54,6 +54,19 @@ def test_empty_and_small_videos_are_refused(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+def test_without_the_official_code_it_is_a_sentence(tmp_path):
+    """The command that mends it, whichever verb was asked for."""
+    for name in ("embodied", "dreamerv3"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name!r}', name={name!r})")
+    for argv in (["train", "--preset", "smoke"], ["eval", "x"]):
+        code = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {['x', *argv]!r}\n"
+            "from genreward_jax.__main__ import main; sys.exit(main())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and "make setup" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
 def test_help_lists_the_verbs():
     done = call("--help")
     assert done.returncode == 0 and "train" in done.stdout and "doctor" in done.stdout

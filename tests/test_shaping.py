@@ -24,16 +24,29 @@ class MeanPixel(Reward):
 
 
 class AtEnd(Reward):
-    """Pays once, at the end of an episode, the number of steps."""
+    """Pays once, at the end of an episode, the mean of frames of all of it; counts rows as its memory."""
 
-    wants_frames = False
     runs_in = "trainer"
 
+    def __init__(self, goal=None, **settings):
+        super().__init__(goal, **settings)
+        self.seen = 0
+
     def schedule(self):
-        return Schedule("end", LENGTH)
+        return Schedule("end")
 
     def __call__(self, window, models=None):
-        return Payment([float(window.step)])
+        assert self.goal == "the goal"
+        return Payment([float(window.frames.astype(np.float64).mean())], {"steps": float(window.step)})
+
+    def observe(self, rows):
+        self.seen += len(rows)
+
+    def state(self):
+        return {"seen": np.asarray(self.seen)}
+
+    def load(self, state):
+        self.seen = int(state["seen"])
 
 
 def terms(fb=True):
@@ -212,9 +225,16 @@ def test_a_reward_that_is_not_finite_is_refused(value):
 
 
 def test_a_reward_paid_at_the_end_of_an_episode():
-    shaper = RewardShaper([Term("end", f"{__name__}:AtEnd", 1.0, {})], immediate, frame_count=COUNT)
-    (out,) = run(shaper, [episode(10) + episode(11, length=5)]).values()
-    assert [float(row["reward_end"]) for row in out if np.isfinite(row["reward_end"])] == [LENGTH, 5]
+    term = Term("end", f"{__name__}:AtEnd", 1.0, {})
+    shaper = RewardShaper([term], immediate, frame_count=COUNT, goal="the goal")
+    episodes = [episode(10), episode(11, length=5)]
+    (out,) = run(shaper, [episodes[0] + episodes[1]]).values()
+    want = [np.mean([rows[1 + i]["image"] for i in sample_indices(len(rows) - 1, COUNT)]) for rows in episodes]
+    np.testing.assert_allclose([row["reward_end"] for row in out if np.isfinite(row["reward_end"])], want, rtol=1e-6)
+    assert shaper.stats()["end/steps"] == 5
+    again = RewardShaper([term], immediate, frame_count=COUNT, goal="the goal")
+    again.load(shaper.state())
+    assert again.rewards[0].seen == len(out)
 
 
 def test_frames_come_from_slots_only_where_they_are_sampled():

@@ -215,8 +215,8 @@ def check_models(name: str, info: dict) -> list:
 def check_room(memory: float, disk: float, shared: float, cores: int) -> list:
     """``memory``, ``disk`` and ``shared`` (/dev/shm) in GB: all of the first, what is free of the others."""
     lines = [(OK, f"{cores} cores, {memory:.0f} GB memory, {disk:.0f} GB disk free here", "")]
-    if memory < 14:
-        text = f"{memory:.1f} GB memory: the paper's replay alone takes 13; the cpu preset needs little"
+    if memory < 20:
+        text = f"{memory:.1f} GB memory: the paper preset's replay alone takes 18.5; the cpu preset needs little"
         lines = [(WARN, text, "make train PRESET=cpu, or FLAGS='--replay.size 1e5'")]
     if disk < 5:
         lines.append(

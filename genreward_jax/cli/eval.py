@@ -17,17 +17,27 @@ def run(argv: list[str]) -> int:
     parser = _Parser(prog="python -m genreward_jax eval", description=__doc__)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=-1, help="of the episodes; -1: those of the training's evaluations")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=-1,
+        help="of the episodes; -1: those of the evaluations of a run with one environment",
+    )
     parser.add_argument("--out", default="", help="'' is <run>/eval/<step>")
     args = parser.parse_args(argv)
     if args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
+    from dreamerv3_patches.apply import require
+
+    require()
     from genreward_jax import parts
     from genreward_jax.artist import Artist
     from genreward_jax.evaluation import episodes
     from genreward_jax.evaluation.policy import load
     from genreward_jax.rundir import write_json
 
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
+        raise UserError(f"--out {args.out} is a file; name a folder.")
     policy = load(args.run)
     out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
     print(f"Playing {args.episodes} episodes of {policy.config.task} at step {policy.step:,} ...", flush=True)
@@ -43,7 +53,8 @@ def run(argv: list[str]) -> int:
         artist.video(out / f"episode_{index:03d}.mp4", episode)
         said = "success" if episode.success else "no success"
         print(f"  episode {index + 1:3d}: return {episode.score:8.1f}, {said}", flush=True)
-    artist.close()
+    for failure in artist.close():
+        raise failure
     figures = episodes.summary(played)
     write_json(out / "results.json", _results(args.run, policy, seed, figures, played))
     print(f"return {figures['eval/score']:.1f}, success {figures['eval/success']:.0%}; results and videos in {out}")

@@ -1,12 +1,21 @@
 """``train``: flags to a configuration, then the run."""
 
+from dreamerv3_patches.apply import require
 from genreward_jax import config as config_lib
-from genreward_jax import parts
-from genreward_jax.rundir import RunDirectory, default_logdir
 
 
 def run(argv: list[str]) -> int:
     """Parses the embodied command line and trains; gives the exit code."""
+    if {"-h", "--help"} & set(argv):
+        print((config_lib.configs_folder() / "defaults.yaml").read_text())
+        print(
+            f"# Presets: --preset {', '.join(config_lib.PRESETS)}; see configs/presets.yaml and configs/methods.yaml."
+        )
+        return 0
+    require()
+    from genreward_jax import parts
+    from genreward_jax.rundir import RunDirectory, default_logdir
+
     config = config_lib.parse(argv)
     parts.check(config)
     config = config.update(logdir=config.logdir or default_logdir(config))

@@ -26,6 +26,7 @@ TASKS = tuple(
     """.split()
 )
 REWARDS = ("dense", "sparse", "none")
+CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 CORNER2 = (0.75, 0.075, 0.7)  # metres; nearer to the table than Meta-World's own, as the field uses it
 
 
@@ -41,6 +42,17 @@ def check_task(name: str) -> str:
     near = difflib.get_close_matches(plain, TASKS, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the tasks are {', '.join(TASKS)}."
     raise UserError(f"Meta-World has no task '{name}'; {hint}")
+
+
+def check_camera(name: str) -> str:
+    """The camera's name.
+
+    Raises:
+        UserError: Meta-World's scenes have no such camera, with the list.
+    """
+    if name not in CAMERAS:
+        raise UserError(f"Meta-World has no camera '{name}'; its cameras are {', '.join(CAMERAS)}.")
+    return name
 
 
 def make_simulator(task: str, max_steps: int) -> Any:

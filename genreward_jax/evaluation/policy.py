@@ -78,7 +78,9 @@ def load(run: str) -> Policy:
     saved = folder.saved_config()
     if saved is None:
         raise UserError(f"There is no run in '{run}' (no config.yaml); give a folder that make train wrote.")
-    config = prepare_jax(saved.update({"jax.platform": "auto", "logdir": str(Path(run))}), bridge=False)
+    config = prepare_jax(
+        saved.update({"jax.platform": "auto", "jax.transfer_guard": False, "logdir": str(Path(run))}), bridge=False
+    )
     checkpoint = Checkpoint(folder / "checkpoint", None, None)
     found = checkpoint.latest()
     if found is None:
