@@ -57,7 +57,9 @@ def test_empty_and_small_videos_are_refused(tmp_path):
 def test_without_the_official_code_it_is_a_sentence(tmp_path):
     """The command that mends it, whichever verb was asked for."""
     for name in ("embodied", "dreamerv3"):
-        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name!r}', name={name!r})")
+        (tmp_path / f"{name}.py").write_text(
+            f"raise ModuleNotFoundError(name, name={name!r})".replace("(name,", "('gone',")
+        )
     for argv in (["train", "--preset", "smoke"], ["eval", "x"]):
         code = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = {['x', *argv]!r}\n"
