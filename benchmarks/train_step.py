@@ -26,6 +26,7 @@ def settings(batch: int, length: int) -> tuple[elements.Config, dict]:
     small = {key: 64 for key in defaults.agent.flat if key.endswith(".units")}
     small |= {key: 4 for key in defaults.agent.flat if key.endswith(".depth")}
     small |= {"dyn.rssm.deter": 512, "dyn.rssm.hidden": 64, "dyn.rssm.classes": 4}
+    small |= {f"{part}.simple.mults": (2, 3, 4, 4) for part in ("enc", "dec")}
     config = elements.Config(
         **defaults.agent.update(small),
         logdir="/tmp",

@@ -49,6 +49,9 @@ def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) 
         ("run", f"{config.logdir}{f' (continued at step {started_at:,})' if started_at else ''}"),
         ("time", f"{estimate(config, steps)} for {steps:,} steps"),
     ]
+    if parts.uses_fb(rewarding.terms) and config.fb.pays_from == "frozen" and config.run.steps <= config.fb.train_steps:
+        text = f"FB learns for {config.fb.train_steps:,.0f} steps and pays afterwards: in this run it never will"
+        lines.append(("note", text))
     return "\n" + block(lines) + "\n"
 
 
@@ -93,7 +96,7 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
                 f"the loop waited {stats['waited_s']:.1f} s for them",
             )
         )
-    names = ("videos/episode_beside_goal.mp4", "plots/learning_curve.png", "goal/key_frame.png")
+    names = ("videos/episode_beside_goal.mp4", "plots/learning_curve.png", "goal/similarity.png")
     lines += [("look at", str(folder / name)) for name in names if (folder / name).exists()]
     again = "the same command goes on from here" if stopped or step < run.config.run.steps else "raise STEPS= to go on"
     title = f"Stopped by {stopped} and saved; {again}." if stopped else f"Done; {again}."
