@@ -8,6 +8,7 @@ import embodied.jax
 import jax
 import jax.numpy as jnp
 import ninjax as nj
+import numpy as np
 import optax
 
 from genreward_jax.errors import UserError
@@ -157,7 +158,7 @@ class ForwardBackward(nj.Module):
         for key, space in sorted(self.act_space.items()):
             x = actions[key]
             if space.discrete:
-                x = jax.nn.one_hot(x, int(space.classes.max()), dtype=f32)
+                x = jax.nn.one_hot(x, int(np.max(space.classes)), dtype=f32)
             x = jnp.clip(f32(x), -1, 1)
             lead = actions[key].ndim - len(space.shape)
             parts.append(x.reshape((*x.shape[:lead], -1)))

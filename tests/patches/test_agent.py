@@ -1,5 +1,6 @@
 """The agent: upstream's to the bit where it should be, and FB inside it where it should not."""
 
+import elements
 import embodied
 import jax
 import ninjax as nj
@@ -8,6 +9,7 @@ import pytest
 
 from dreamerv3_patches import checkpoint
 from dreamerv3_patches.agent import make_agent
+from dreamerv3_patches.forward_backward import ForwardBackward
 from genreward_jax.errors import UserError
 from tests.patches.tiny_agent import ACT, BATCH, OBS, batch, fb_section, observation, settings, stream
 
@@ -298,3 +300,14 @@ def test_training_without_a_goal_is_refused(agent):
     agent._goal_set = False
     with pytest.raises(RuntimeError, match="set_goal"):
         agent.train(None, {})
+
+
+def test_actions_of_any_space_become_one_vector():
+    """Classes as one-hot, numbers cut to [-1, 1], keys in order: what F sees is the same in training and in reward."""
+    space = elements.Space
+    spaces = {"b": space(np.float32, (2,), -1, 1), "a": space(np.int32, (), 0, 3), "c": space(np.int32, (2,), 0, 2)}
+    module = ForwardBackward(spaces, fb_section(), name="fb")
+    acts = {"a": np.array([2, 0]), "b": np.array([[0.5, -3], [1, 2.0]]), "c": np.array([[0, 1], [1, 1]])}
+    with jax.transfer_guard("allow"):
+        flat = np.asarray(module.flat_action(acts))
+    np.testing.assert_array_equal(flat, [[0, 0, 1, 0.5, -1, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0, 1, 0, 1]])
