@@ -3,7 +3,8 @@
     python -m benchmarks.learning_parity [--steps 6000] [--seeds 0 1 2] [--plot]
 
 ``official`` is upstream's own agent class with nothing but the repairs. ``ours`` is the agent of
-``dreamerv3_patches.agent`` with the speed-ups on and the forward-backward representation training inside it; actor and
+``dreamerv3_patches.agent`` with the forward-backward representation training inside it (a state vector meets no
+convolution, so the speed-ups have nothing to do here: tests/patches/test_speedups.py compares those); actor and
 critic get upstream's single learning rate, so that the two differ in our patches only. Each run writes
 ``docs/data/learning_parity/<variant>-seed<k>.csv`` (one line an episode) when it is done and is skipped the next time;
 then ``docs/images/learning_parity.png`` is drawn. A benchmark, not a test.
@@ -158,7 +159,7 @@ def plot(steps: int) -> None:
             curves.append(np.interp(grid, rows[:, 0], smooth))
             axes.plot(grid, curves[-1], color=color, alpha=0.3, linewidth=1)
         if curves:
-            label = {"official": "official code, repairs only", "ours": "ours: speed-ups, FB training inside"}[variant]
+            label = {"official": "official code, repairs only", "ours": "ours: FB training inside"}[variant]
             axes.plot(grid, np.mean(curves, 0), color=color, linewidth=2.5, label=f"{label} ({len(curves)} seeds)")
     axes.set(xlabel="environment steps", ylabel="episode return (mean of 10)", title="CartPole-v1 from its state")
     axes.axhline(500, color="black", linewidth=0.8, linestyle=":")
