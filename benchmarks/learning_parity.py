@@ -28,7 +28,7 @@ from dreamerv3_patches.apply import apply
 ROOT = Path(__file__).parent.parent
 DATA, PICTURE = ROOT / "docs/data/learning_parity", ROOT / "docs/images/learning_parity.png"
 VARIANTS = ("official", "ours")
-BATCH, LENGTH, CONTEXT, TRAIN_RATIO, PREFILL = 8, 32, 1, 64, 300
+BATCH, LENGTH, CONTEXT, TRAIN_RATIO, PREFILL = 8, 16, 1, 32, 300
 
 
 class CartPole(embodied.Env):
