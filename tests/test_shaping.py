@@ -144,6 +144,22 @@ def test_windows_start_anew_with_every_episode():
     np.testing.assert_allclose([row["reward"] for row in out], want, rtol=1e-6)
 
 
+def test_a_window_holds_the_actions_and_rewards_of_its_own_steps():
+    windows = []
+
+    def pay(name, window):
+        windows.append(window)
+        return immediate(name, window)
+
+    first, second = episode(1), episode(2)  # the first leaves four steps behind that no window took
+    run(RewardShaper(terms(), pay, frame_count=COUNT), [first + second])
+    for window, (rows, end) in zip(windows, [(first, 8), (first, 16), (second, 8), (second, 16)], strict=True):
+        steps = range(end - INTERVAL + 1, end + 1)
+        np.testing.assert_array_equal(window.actions, [rows[t - 1]["action"] for t in steps])  # that led to each row
+        np.testing.assert_array_equal(window.rewards, [rows[t]["reward"] for t in steps])
+        assert window.step == end
+
+
 def test_fb_is_not_paid_while_it_learns():
     rows = episode(3, start=10)
     (out,) = run(RewardShaper(terms(), immediate, frame_count=COUNT), [rows]).values()
