@@ -14,20 +14,7 @@ from pathlib import Path
 from genreward_jax.cache import cache_dir, make_once
 from torch_bridge.families import EMBEDDED
 
-# Words that a task's prompt is likely to use; any other word is spelt in letters.
-_WORDS = """
-a an and arm assembly at away back ball basket basketball beside bin bins block bottle box bread button by camera can
-cap close closed closing coffee cup cube cut cylinder dial disassemble door down drawer drink drop eject end faucet
-find finger floor for from front full game get goal golf grasp grasping green gripper hammer hand handle held hit
-hole hold holds in insert inside into inward is it item its kick kitchen knife lamp left lever lid lift lifting lock
-loosen machine manipulate mechanical metal mid moment moves moving mug nail nut object obstacle of off on one onto
-open opened opening orange out outward over peg person pick picking picks place placed placing plate plug position
-press pressed pressing puck pull pulled pulling push pushed pushing put puts putting reach reached reaches reaching
-red release remove removes right ring robot robotic rod room rotate round scene screw shelf side slide sliding soccer
-socket stick stock straight sweep switch table take takes target task that the thing through throw to tool top toward
-towards turn turned turning two unlock unplug up video view wall white wide window with wooden yellow
-"""
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+MAX_TEXT = 24  # tokens of a prompt; the longest caption has 20
 
 
 def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
@@ -47,12 +34,13 @@ def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
 
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant
-    seeds = {"vae": seed, "clip": seed + 1, "dino": seed + 2}
+    seeds = {"vae": seed, "clip": seed + 1, "dino": seed + 2, "transformer": seed + 3}
     state = torch.random.get_rng_state()
     try:
-        for kind, build in (("vae", _make_vae), ("clip", _make_clip), ("dino", _make_dino)):
+        for kind, build in _PARTS:
             torch.manual_seed(seeds[kind])
             build(folder / kind, frame_size)
+        _complete_pipeline(folder)
     finally:
         torch.random.set_rng_state(state)
         logging.disable(logging.NOTSET)
@@ -61,9 +49,23 @@ def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
         "frame_size": frame_size,
         "trained": False,
         "folders": {"vae": "vae", "clip": "clip", "dino": "dino"},
+        "generation": generation(frame_size),
         "seeds": seeds,
     }
     (folder / "family.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def generation(frame_size: int) -> dict:
+    """How the family makes a goal video: 17 frames, one every 8 simulator steps, span the paper's 128 steps."""
+    return {
+        "frames": 17,
+        "steps": 20,
+        "guidance": 1.0,
+        "width": frame_size,
+        "height": frame_size,
+        "fps": 10,
+        "max_text": MAX_TEXT,
+    }
 
 
 def make_in_cache() -> Path:
@@ -90,12 +92,12 @@ def _make_clip(folder: Path, size: int) -> None:
     from open_clip.push_to_hf_hub import save_for_hf
 
     folder.mkdir(parents=True)
-    words, context = _make_tokenizer(folder), 48
+    words = _make_tokenizer(folder)
     config = {
         "embed_dim": 64,
         "vision_cfg": {"image_size": size, "layers": 2, "width": 96, "head_width": 48, "patch_size": 8},
         "text_cfg": {
-            "context_length": context,
+            "context_length": MAX_TEXT,
             "vocab_size": words,
             "width": 96,
             "heads": 2,
@@ -112,14 +114,19 @@ def _make_clip(folder: Path, size: int) -> None:
 
 
 def _make_tokenizer(folder: Path) -> int:
-    """Words whole, others letter by letter; returns the size of the vocabulary."""
+    """The words of the training captions, and one token for all others; returns the size of the vocabulary.
+
+    A word that no caption holds would get a vector that was never trained: noise. The unknown token is trained.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["[PAD]", "[START]", "[END]", "[UNK]"]
-    tokens = special + sorted(set(_WORDS.split()) | set(_LETTERS)) + [f"##{c}" for c in _LETTERS]
+    from genreward_jax.demonstrations.captions import vocabulary
+    from genreward_jax.demonstrations.split import tasks_of
+
+    tokens = ["[PAD]", "[START]", "[END]", "[UNK]"] + vocabulary(tasks_of("training"))
     vocab = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -128,6 +135,59 @@ def _make_tokenizer(folder: Path) -> int:
     names = {"pad_token": "[PAD]", "bos_token": "[START]", "eos_token": "[END]", "unk_token": "[UNK]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     return len(vocab)
+
+
+def _make_transformer(folder: Path, size: int) -> None:
+    from diffusers import CogVideoXTransformer3DModel
+    from transformers import T5Config, T5EncoderModel
+
+    words = _make_tokenizer(folder.parent / "tokenizer")
+    text = T5Config(vocab_size=words, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, pad_token_id=0)
+    T5EncoderModel(text).half().save_pretrained(folder.parent / "text_encoder", safe_serialization=True)
+    CogVideoXTransformer3DModel(
+        num_attention_heads=5,
+        attention_head_dim=48,
+        in_channels=32,  # noised latents beside the first frame's
+        out_channels=16,
+        time_embed_dim=64,
+        text_embed_dim=64,
+        num_layers=5,
+        sample_width=size // 8,
+        sample_height=size // 8,
+        sample_frames=17,
+        patch_size=2,
+        max_text_seq_length=MAX_TEXT,
+        # One camera that never moves: absolute places tell more than relative ones.
+        use_rotary_positional_embeddings=False,
+    ).half().save_pretrained(folder, safe_serialization=True)
+
+
+def _complete_pipeline(folder: Path) -> None:
+    """Scheduler and index, which make the family's folder one of diffusers' pipelines."""
+    import diffusers
+    from diffusers import CogVideoXDDIMScheduler
+
+    CogVideoXDDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        snr_shift_scale=1.0,
+    ).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "CogVideoXImageToVideoPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLCogVideoX"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _make_dino(folder: Path, size: int) -> None:
@@ -144,6 +204,9 @@ def _make_dino(folder: Path, size: int) -> None:
         num_register_tokens=4,
     )
     DINOv3ViTModel(config).half().save_pretrained(folder, safe_serialization=True)
+
+
+_PARTS = (("vae", _make_vae), ("clip", _make_clip), ("dino", _make_dino), ("transformer", _make_transformer))
 
 
 def main() -> None:

@@ -77,6 +77,50 @@ def make_simulator(task: str, max_steps: int) -> Any:
     return sim
 
 
+class Scene:
+    """What one of the simulator's cameras sees, upright, with goal markers where the simulator means them to be.
+
+    Args:
+        sim: From :func:`make_simulator`; its camera ``corner2`` is moved to the field's place.
+        camera: One of :data:`CAMERAS`.
+        quality: fast, full or auto.
+        largest: (height, width) of the largest picture that will be asked for.
+    """
+
+    def __init__(self, sim: Any, camera: str, quality: str, largest: tuple[int, int]) -> None:
+        self._sim = sim
+        model = sim.model
+        if camera == "corner2":
+            model.camera("corner2").pos = CORNER2
+        # Meta-World mounts its corner cameras upside down: the picture's upward axis points to the floor.
+        number = rendering.camera_id(model, camera)
+        self._turned = bool(sim.data.cam_xmat[number].reshape(3, 3)[2, 1] < -0.1)
+        self._renderer = rendering.Renderer(model, camera, largest, quality)
+
+    def update(self) -> None:
+        """Brings bodies and goal markers to where they are now, without touching the physics."""
+        import mujoco
+
+        sim = self._sim
+        # A reset moves bodies in the model and leaves the drawn places behind; each step puts the goal's marker
+        # right and then computes all places again, which undoes it for some tasks.
+        mujoco.mj_kinematics(sim.model, sim.data)
+        mujoco.mj_comPos(sim.model, sim.data)
+        mujoco.mj_camlight(sim.model, sim.data)
+        for name, place in sim._target_site_config:
+            # pick-out-of-hole names the object's first place here, which would hide the goal.
+            sim._set_pos_site(name, sim._target_pos if name == "goal" else place)
+        self._renderer.update(sim.data)
+
+    def draw(self, height: int, width: int) -> np.ndarray:
+        """Picture as of the last :meth:`update`, uint8 (height, width, 3)."""
+        return self._renderer.draw(height, width, self._turned)
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self._renderer.close()
+
+
 class MetaWorld:
     """One Meta-World task.
 
@@ -142,7 +186,10 @@ class MetaWorld:
             self._interval = int(frame_interval)
             self._slots = slots_lib.FrameSlots.attach(frame_slots, self._frame_size)
         self._sim = make_simulator(self._task, self._length * self._repeat)
-        self._place_camera(camera, quality)
+        largest = self._size
+        if self._wants_frames:
+            largest = tuple(max(side, self._frame_size) for side in self._size)
+        self._scene = Scene(self._sim, camera, quality, largest)
         self.state: np.ndarray | None = None  # the simulator's state vector, float64 (39,), for scripted experts
         self._episode = -1
         self._step = 0
@@ -188,7 +235,7 @@ class MetaWorld:
 
     def close(self) -> None:
         """Frees the renderer and lets go of the frame slots; the environment cannot be used after it."""
-        self._renderer.close()
+        self._scene.close()
         if self._slots is not None:
             self._slots.close()
             self._slots = None
@@ -209,9 +256,9 @@ class MetaWorld:
     def _row(self, dense: float, success: bool, terminal: bool) -> dict[str, np.ndarray]:
         paid = {"dense": True, "sparse": self._step % self._sparse_every == 0, "none": False}[self._reward]
         reward = np.float32(dense if paid else 0.0)
-        self._update_scene()
+        self._scene.update()
         row = {
-            "image": self._renderer.draw(*self._size, self._turned),
+            "image": self._scene.draw(*self._size),
             "reward": reward,
             "is_first": np.bool_(self._step == 0),
             "is_last": np.bool_(self._done),
@@ -231,31 +278,4 @@ class MetaWorld:
             return -1
         if (step - 1) // self._interval * self._interval + self._interval > self._length:
             return -1  # the time limit ends the episode before this window is full, and it will not be paid
-        return self._slots.write(self._renderer.draw(self._frame_size, self._frame_size, self._turned))
-
-    def _place_camera(self, camera: str, quality: str) -> None:
-        model = self._sim.model
-        if camera == "corner2":
-            model.camera("corner2").pos = CORNER2
-        # Meta-World mounts its corner cameras upside down: the picture's upward axis points to the floor.
-        number = rendering.camera_id(model, camera)
-        self._turned = bool(self._sim.data.cam_xmat[number].reshape(3, 3)[2, 1] < -0.1)
-        largest = self._size
-        if self._wants_frames:
-            largest = tuple(max(side, self._frame_size) for side in self._size)
-        self._renderer = rendering.Renderer(model, camera, largest, quality)
-
-    def _update_scene(self) -> None:
-        """Brings bodies and goal markers to where the simulator means them to be, without touching the physics."""
-        import mujoco
-
-        sim = self._sim
-        # A reset moves bodies in the model and leaves the drawn places behind; each step puts the goal's marker
-        # right and then computes all places again, which undoes it for some tasks.
-        mujoco.mj_kinematics(sim.model, sim.data)
-        mujoco.mj_comPos(sim.model, sim.data)
-        mujoco.mj_camlight(sim.model, sim.data)
-        for name, place in sim._target_site_config:
-            # pick-out-of-hole names the object's first place here, which would hide the goal.
-            sim._set_pos_site(name, sim._target_pos if name == "goal" else place)
-        self._renderer.update(sim.data)
+        return self._slots.write(self._scene.draw(self._frame_size, self._frame_size))

@@ -92,9 +92,9 @@ def test_a_small_picture_from_a_large_buffer_is_that_of_a_small_one(quality):
     sim = env.simulator
     large = rendering.Renderer(sim.model, "corner2", (480, 480), quality)
     large.update(sim.data)
-    env._renderer.update(sim.data)
+    env._scene._renderer.update(sim.data)
     full = large.draw(480, 480)
-    np.testing.assert_array_equal(large.draw(64, 64), env._renderer.draw(64, 64))
+    np.testing.assert_array_equal(large.draw(64, 64), env._scene._renderer.draw(64, 64))
     np.testing.assert_array_equal(large.draw(480, 480), full)
     large.close()
     env.close()
@@ -105,7 +105,7 @@ def test_fast_leaves_shadows_and_reflections_out_and_the_scene_as_it_is():
     for quality in ("fast", "full"):
         env = MetaWorld("shelf_place", quality=quality, size=(96, 96), seed=1)
         pictures[quality] = images(play(env, 3)).astype(int)
-        flags, kinds = env._renderer._scene.flags, rendering.sys.modules["mujoco"].mjtRndFlag
+        flags, kinds = env._scene._renderer._scene.flags, rendering.sys.modules["mujoco"].mjtRndFlag
         assert flags[kinds.mjRND_SHADOW] == flags[kinds.mjRND_REFLECTION] == (quality == "full")
         env.close()
     difference = np.abs(pictures["fast"] - pictures["full"])

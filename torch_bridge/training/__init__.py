@@ -1,0 +1,1 @@
+"""Training and fine-tuning of the models: the only place where their weights change."""
