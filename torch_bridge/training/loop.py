@@ -184,6 +184,14 @@ class _Checkpoint:
     def _optimizer_state(self) -> dict:
         return getattr(self._optimizer, "optimizer", self._optimizer).state
 
+    def _carried(self) -> dict[str, torch.Tensor]:
+        """What changes without an optimiser: buffers, and frozen modules that the objective lists in ``follows``."""
+        tensors = {f"buffer/{name}": value for name, value in self._objective.named_buffers()}
+        for module in getattr(self._objective, "follows", ()):
+            for name, value in getattr(self._objective, module).named_parameters():
+                tensors[f"follows/{module}.{name}"] = value
+        return tensors
+
     def save(self, step: int) -> None:
         from safetensors.torch import save_file
 
@@ -194,7 +202,7 @@ class _Checkpoint:
                 tensors[f"average/{name}"] = self._average[index]
             for key, value in state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value
-        tensors.update({f"buffer/{name}": value for name, value in self._objective.named_buffers()})
+        tensors.update(self._carried())
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         part = self._path.with_suffix(f".{os.getpid()}.part")
         save_file(tensors, part, metadata={"step": str(step)})
@@ -216,9 +224,9 @@ class _Checkpoint:
                     if f"{key}/{name}" in keys:
                         value = file.get_tensor(f"{key}/{name}").to(parameter.device)
                         self._optimizer_state()[parameter][key] = value
-            for name, value in self._objective.named_buffers():
-                if f"buffer/{name}" in keys:
-                    value.copy_(file.get_tensor(f"buffer/{name}"))
+            for key, value in self._carried().items():
+                if key in keys:
+                    value.copy_(file.get_tensor(key))
             return int(file.metadata()["step"])
 
 

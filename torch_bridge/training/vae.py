@@ -1,4 +1,4 @@
-"""Training and fine-tuning of a CogVideoX autoencoder: reconstruction, with a slight pull of the latents to a normal."""
+"""The objective of a CogVideoX autoencoder: reconstruction, with a slight pull of the latents to a normal."""
 
 from collections.abc import Callable
 
