@@ -6,20 +6,31 @@ only for what is not on the disk.
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
-from torch_bridge.hub import PAPER_CLIP, PAPER_DINO, is_hub_id, locate
+from torch_bridge.hub import MODEL, PAPER_CLIP, PAPER_DINO, is_hub_id, locate
 
 EMBEDDED = "embedded-random-v2"
+SHIPPED = ("embedded", "embedded+experts")  # names of what ships with the project
+WEIGHTS = Path(__file__).resolve().parent / "weights"  # and where it is
 PAPER_FRAME_SIZE = 480
 
 # Capability to the model that serves it.
 MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip", "embed_state": "dino"}
 _CONFIG = {"vae": "config.json", "clip": "open_clip_config.json", "dino": "config.json"}
+# What a diffusers pipeline consists of; the autoencoder alone is what the reward needs of it.
+PIPELINE = ("transformer", "text_encoder", "tokenizer", "scheduler", "vae")
+_OF_REWARD = ["vae/config.json", "vae/*.safetensors", "transformer/config.json"]
+_OF_PIPELINE = ["model_index.json", "scheduler/*.json", "tokenizer/*"]
+_OF_PIPELINE += [f"{part}/{what}" for part in ("text_encoder", "transformer") for what in ("*.json", "*.safetensors")]
 
 
 @dataclass
@@ -33,6 +44,11 @@ class Family:
         trained: False for random weights.
         sources: 'vae', 'clip', 'dino' to a folder, or a hub id that :func:`torch_bridge.hub.locate` has yet to find.
         seeds: Seeds of a random family, for the record.
+        pipeline: diffusers' pipeline folder, from which goal videos are made; without a transformer in it none are.
+        replaced: Parts of the pipeline that are taken from elsewhere (full fine-tuning), by name.
+        adapters: LoRA folders for the transformer, laid over it in turn.
+        generation: The family's own way of making a video (frames, steps, guidance, width, height, fps, max_text);
+            None for a CogVideoX as its makers publish it.
     """
 
     name: str
@@ -41,36 +57,70 @@ class Family:
     trained: bool
     sources: dict[str, str | Path]
     seeds: dict[str, int] = field(default_factory=dict)
+    pipeline: Path = Path()
+    replaced: dict[str, Path] = field(default_factory=dict)
+    adapters: tuple[Path, ...] = ()
+    generation: dict[str, Any] | None = None
+
+    def part(self, name: str) -> Path:
+        """Folder of one of :data:`PIPELINE`'s parts, there or not."""
+        return self.replaced.get(name, self.pipeline / name)
 
 
-def resolve(family: str, revision: str = "", say: Callable[[str], None] = print) -> Family:
-    """Finds a family by folder or hub id; 'embedded' is made in the cache if it is not there yet.
+def resolve(
+    family: str, revision: str = "", say: Callable[[str], None] = print, generates: bool = False, _above: tuple = ()
+) -> Family:
+    """Finds a family by name, folder or hub id; a random 'embedded' is made in the cache where no trained one is.
+
+    Args:
+        family: 'embedded', 'embedded+experts', a folder, or a hub id.
+        revision: Of a hub id; '' takes the pinned one.
+        say: Told what takes a while.
+        generates: Fetch also what only generation needs (gigabytes), where the family is on the hub.
 
     Raises:
         UserError: No such folder, no such id within reach, or a folder that is no family.
     """
-    if family == "embedded":
-        folder = cache_dir("models", EMBEDDED)
+    if family in SHIPPED:
+        folder = WEIGHTS / family
         if not folder.is_dir():
-            say(f"Making the small random models in {folder} ...")
-            from torch_bridge import embedded  # imports torch; only the bridge process and set-up come here
-
-            embedded.make_in_cache()
-        return _from_folder(folder)
+            if family != "embedded":
+                raise UserError(f"the model family {family!r} is not in this checkout: {folder} is missing")
+            folder = _random(say)
+        return _from_folder(folder, "", (revision, say, generates, _above))
     folder = Path(family).expanduser()
     if folder.is_dir():
-        return _from_folder(folder)
+        return _from_folder(folder, "", (revision, say, generates, _above))
     if not is_hub_id(family):
         raise UserError(f"model family {family!r} is no folder here and no hub id (owner/name): check --model.family")
-    wanted = ["vae/config.json", "vae/*.safetensors", "transformer/config.json"]
-    return _from_folder(locate(family, wanted, revision, needs=("vae/config.json",), say=say), name=family)
+    wanted = _OF_REWARD + _OF_PIPELINE * generates
+    found = locate(family, wanted, revision, needs=("vae/config.json",), say=say)
+    return _from_folder(found, family, (revision, say, generates, _above))
 
 
-def _from_folder(folder: Path, name: str = "") -> Family:
+def _random(say: Callable[[str], None]) -> Path:
+    """The small random family, made by a process of its own: the trainer, which may be the caller, imports no torch."""
+    folder = cache_dir("models", EMBEDDED)
+    if folder.is_dir():
+        return folder
+    say(f"Making the small random models in {folder} ...")
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "torch_bridge.embedded"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"the small random models could not be made: {said[-1]}")
+    return folder
+
+
+def _from_folder(folder: Path, name: str, asked: tuple) -> Family:
     manifest = folder / "family.json"
     if manifest.is_file():
+        text = _read_json(manifest)
+        if "base" in text:
+            return _adapted(folder, text, asked)
         try:
-            text = json.loads(manifest.read_text())
             folders = dict(text["folders"])
             size, trained = int(text["frame_size"]), bool(text["trained"])
         except (ValueError, KeyError, TypeError) as error:
@@ -78,13 +128,58 @@ def _from_folder(folder: Path, name: str = "") -> Family:
                 f"{manifest} needs folders, frame_size and trained, but reading it gave {error!r}"
             ) from error
         sources = {kind: _folder_or_id(folder, str(entry), manifest) for kind, entry in folders.items()}
-        return Family(text.get("name") or folder.name, folder, size, trained, sources, text.get("seeds", {}))
+        vae = sources.get("vae")
+        replaced = {"vae": vae} if isinstance(vae, Path) else {}
+        family = Family(text.get("name") or folder.name, folder, size, trained, sources, text.get("seeds", {}))
+        return replace(family, pipeline=folder, replaced=replaced, generation=text.get("generation"))
     if (folder / "vae" / "config.json").is_file():  # diffusers' own pipeline layout
         sources = {"vae": folder / "vae", "clip": PAPER_CLIP, "dino": PAPER_DINO}
-        return Family(name or folder.name, folder, _pipeline_frame_size(folder), True, sources)
+        return Family(name or folder.name, folder, _pipeline_frame_size(folder), True, sources, pipeline=folder)
     raise UserError(
         f"{folder} is no model family: it holds neither family.json nor vae/config.json (a CogVideoX folder)"
     )
+
+
+def _adapted(folder: Path, text: dict[str, Any], asked: tuple) -> Family:
+    """A family that says what is different from its base: an adapter, or parts in place of the base's own."""
+    revision, say, generates, above = asked
+    manifest, base = folder / "family.json", str(text["base"])
+    if folder.resolve() in above:
+        raise UserError(
+            f"{manifest} names a base that leads back to itself ({base!r}): name the model it was made from"
+        )
+    beside = (folder / base).is_dir() and base not in SHIPPED
+    found = resolve(str(folder / base) if beside else base, revision, say, generates, (*above, folder.resolve()))
+    replaced, adapters = dict(found.replaced), found.adapters
+    for kind, entry in text.get("folders", {}).items():
+        if kind not in PIPELINE or not (folder / str(entry)).is_dir():
+            raise UserError(f"{manifest} names {entry!r} as its {kind}, which is no folder beside it")
+        replaced[kind] = folder / str(entry)
+    if text.get("adapter"):
+        adapter = folder / str(text["adapter"])
+        if not any(adapter.glob("*.safetensors")):
+            raise UserError(f"{manifest} names the adapter {text['adapter']!r}, but {adapter} holds no .safetensors")
+        adapters = (*adapters, adapter)
+    return replace(
+        found,
+        name=text.get("name") or folder.name,
+        folder=folder,
+        trained=bool(text.get("trained", found.trained)),
+        sources={**found.sources, **{kind: path for kind, path in replaced.items() if kind in _CONFIG}},
+        replaced=replaced,
+        adapters=adapters,
+        generation={**found.generation, **text.get("generation", {})} if found.generation else text.get("generation"),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        text = json.loads(path.read_text())
+        if not isinstance(text, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): put the model's own file there") from error
+    return text
 
 
 def _folder_or_id(folder: Path, entry: str, manifest: Path) -> str | Path:
@@ -100,7 +195,10 @@ def _pipeline_frame_size(folder: Path) -> int:
     config = folder / "transformer" / "config.json"
     if not config.is_file():
         return PAPER_FRAME_SIZE
-    return 8 * int(json.loads(config.read_text()).get("sample_height", PAPER_FRAME_SIZE // 8))
+    text = _read_json(config)
+    height = 8 * int(text.get("sample_height", PAPER_FRAME_SIZE // 8))
+    # CogVideoX 1.5 takes any size, and names the largest that its positions reach (2,400).
+    return min(height, PAPER_FRAME_SIZE) if text.get("patch_size_t") else height
 
 
 def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[str], None] = print) -> Path:
@@ -117,9 +215,7 @@ def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[
     if isinstance(source, Path):
         folder = source
     else:
-        weights = "open_clip*.safetensors" if kind == "clip" else "*.safetensors"  # such hubs hold transformers' too
-        patterns = ["*.json", "*.txt", weights]
-        folder = locate(source, patterns, needs=(_CONFIG[kind],), purpose=capability, say=say)
+        folder = locate(source, MODEL[kind].patterns, needs=MODEL[kind].needs, purpose=capability, say=say)
     if not (folder / _CONFIG[kind]).is_file():
         raise UserError(f"{folder} has no {_CONFIG[kind]}, so it is no {kind} folder ({capability} needs one)")
     if not any(folder.glob("*.safetensors")):
