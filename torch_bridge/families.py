@@ -48,7 +48,7 @@ class Family:
         replaced: Parts of the pipeline that are taken from elsewhere (full fine-tuning), by name.
         adapters: LoRA folders for the transformer, laid over it in turn.
         generation: The family's own way of making a video (frames, steps, guidance, width, height, fps, max_text);
-            None for a CogVideoX as its makers publish it.
+            None for a CogVideoX as its makers publish it ('large' where only some of it is said).
     """
 
     name: str
@@ -160,6 +160,9 @@ def _adapted(folder: Path, text: dict[str, Any], asked: tuple) -> Family:
         if not any(adapter.glob("*.safetensors")):
             raise UserError(f"{manifest} names the adapter {text['adapter']!r}, but {adapter} holds no .safetensors")
         adapters = (*adapters, adapter)
+    generation = found.generation
+    if "generation" in text:
+        generation = {**(found.generation or {"large": True}), **text["generation"]}
     return replace(
         found,
         name=text.get("name") or folder.name,
@@ -168,7 +171,7 @@ def _adapted(folder: Path, text: dict[str, Any], asked: tuple) -> Family:
         sources={**found.sources, **{kind: path for kind, path in replaced.items() if kind in _CONFIG}},
         replaced=replaced,
         adapters=adapters,
-        generation={**found.generation, **text.get("generation", {})} if found.generation else text.get("generation"),
+        generation=generation,
     )
 
 

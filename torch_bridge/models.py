@@ -11,6 +11,7 @@ import torch
 
 from genreward_jax.errors import UserError
 from torch_bridge.families import MODEL_OF, Family, digest, model_folder, resolve
+from torch_bridge.memory import check_memory
 from torch_bridge.repairs import repair_torchvision
 
 _CLASS = {
@@ -37,11 +38,12 @@ class ModelSet:
         """Loads what the capabilities need.
 
         Raises:
-            UserError: Unknown capability, dtype or device; a model that is not there.
+            UserError: Unknown capability, dtype or device; a model that is not there, broken, or too large for the
+                free memory.
         """
         if dtype not in _DTYPES:
             raise UserError(f"unknown dtype {dtype!r} for the models: float32 or bfloat16")
-        self.device, self.dtype = _device(device), dtype
+        self.device, self.dtype = choose_device(device), dtype
         self.family: Family = resolve(family, revision, say)
         self._say = say
         self.folders: dict[str, Path] = {}
@@ -71,6 +73,7 @@ class ModelSet:
         make = getattr(importlib.import_module(module), name)
         self.folders[kind] = folder
         try:
+            check_memory({kind: folder}, self.dtype, self.device)
             self.models[kind] = make(folder, self.device, _DTYPES[self.dtype])
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -120,7 +123,12 @@ class ModelSet:
         }
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device that a flag names: cpu, cuda, or auto for whichever is there.
+
+    Raises:
+        UserError: Another name, or cuda where torch sees no GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
