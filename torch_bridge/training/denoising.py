@@ -55,10 +55,30 @@ class Denoising(nn.Module):
         text = self._text(batch, count)
         latents, image = self._padded(latents, image)
         noise = torch.randn_like(latents)
-        signal, spread = (table[step].view(-1, 1, 1, 1, 1) for table in (self.signal, self.noise))
-        noised, target = signal * latents + spread * noise, signal * noise - spread * latents
         if self._image_dropout:
             image = image * (torch.rand(count, 1, 1, 1, 1, device=image.device) >= self._image_dropout)
+        return self._error(latents, image, text, step, noise)
+
+    def error_at(self, batch: dict[str, torch.Tensor], step: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The same error at given steps and with given noise, nothing withheld: for comparable validation.
+
+        Args:
+            batch: As for :meth:`forward`.
+            step: int64 (B,), from 0 to 999.
+            noise: Like 'latents'; for CogVideoX 1.5 with the frames that fill up its patches in time.
+        """
+        latents, image = self._padded(batch["latents"].float(), batch["image"].float())
+        given = batch["tokens"] if self.text_encoder is not None else batch["text"]
+        text = self.text_encoder(given).last_hidden_state if self.text_encoder is not None else given
+        return self._error(latents, image, text, step, noise)
+
+    def padded_frames(self, frames: int) -> int:
+        """Latent frames that the transformer is given for a video of ``frames`` latent ones."""
+        return frames + -frames % (self.transformer.config.patch_size_t or 1)
+
+    def _error(self, latents, image, text, step, noise) -> torch.Tensor:
+        signal, spread = (table[step].view(-1, 1, 1, 1, 1) for table in (self.signal, self.noise))
+        noised, target = signal * latents + spread * noise, signal * noise - spread * latents
         return F.mse_loss(self._predict(noised, image, text, step).float(), target)
 
     def _text(self, batch: dict[str, torch.Tensor], count: int) -> torch.Tensor:
@@ -70,13 +90,13 @@ class Denoising(nn.Module):
         return self.text_encoder(given).last_hidden_state if self.text_encoder is not None else given
 
     def _padded(self, latents: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The image filled up with zeros in time; for CogVideoX 1.5 the first frame repeated until patches fit."""
+        """The image filled up with zeros in time; for CogVideoX 1.5 the video's first frame repeated before it.
+
+        The pipeline makes that many frames more, throws the first of them away, and gives the image once.
+        """
+        missing = self.padded_frames(latents.shape[1]) - latents.shape[1]
+        latents = torch.cat([latents[:, :1]] * missing + [latents], 1)
         image = torch.cat([image, image.new_zeros(len(image), latents.shape[1] - 1, *image.shape[2:])], 1)
-        patch = self.transformer.config.patch_size_t
-        missing = -latents.shape[1] % patch if patch else 0
-        if missing:
-            latents = torch.cat([latents[:, :missing], latents], 1)
-            image = torch.cat([image[:, :missing], image], 1)
         return latents, image
 
     def _predict(self, noised, image, text, step) -> torch.Tensor:

@@ -7,6 +7,8 @@ step and the process only, so a run that was stopped sees the batches that it wo
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ class Settings:
         seed: Of the batches and of the noise.
         save_every: Seconds between checkpoints.
         validate_every: Steps between validations, 0 for none but the last.
+        validate_first: Also before the first step.
     """
 
     steps: int
@@ -47,6 +50,7 @@ class Settings:
     seed: int = 0
     save_every: float = 120.0
     validate_every: int = 0
+    validate_first: bool = False
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of the highest."""
@@ -78,6 +82,10 @@ def fit(
         validate: Called with the step; what it gives is logged.
         say: Told about a resumed run.
         after_step: Called with the objective after each step (a teacher that follows, say).
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or a polite kill; the step at hand was finished and saved.
+        FloatingPointError: The loss is no number any more.
     """
     from accelerate import Accelerator
     from tqdm import tqdm
@@ -100,6 +108,20 @@ def fit(
         mininterval=1 if os.isatty(2) else 30,
     )  # fmt: skip
     saved, rank = time.monotonic(), accelerator.process_index
+
+    def check(step: int) -> None:
+        with _swapped(average, trained), torch.no_grad():
+            model.eval()
+            figures = validate(step)
+            model.train()
+        if log:
+            log.validation(step, figures)
+            bar.write(f"{name} step {step:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+    due = start % settings.validate_every == 0 if start and settings.validate_every else settings.validate_first
+    if validate and due and log and not log.validated(start):  # after a stop, what it did not wait for
+        check(start)
+    asked = _Stop(accelerator)
     model.train()
     for step in range(start, settings.steps):
         for group in optimizer.param_groups:
@@ -123,23 +145,48 @@ def fit(
             log.add(step, {key: float(value.detach()) for key, value in terms.items()})
             if step % 10 == 0:
                 bar.set_postfix_str(log.line())
-        last = step + 1 == settings.steps
-        if validate and (last or (settings.validate_every and (step + 1) % settings.validate_every == 0)):
-            with _swapped(average, trained), torch.no_grad():
-                model.eval()
-                figures = validate(step + 1)
-                model.train()
-            if log:
-                log.validation(step + 1, figures)
-                bar.write(f"{name} step {step + 1:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-        if accelerator.is_main_process and (last or time.monotonic() - saved > settings.save_every):
+        last, stop = step + 1 == settings.steps, asked.now()
+        if validate and not stop and (last or (settings.validate_every and (step + 1) % settings.validate_every == 0)):
+            check(step + 1)
+        if accelerator.is_main_process and (last or stop or time.monotonic() - saved > settings.save_every):
             keeper.save(step + 1)
             saved = time.monotonic()
+        if stop and not last:
+            bar.close()
+            raise KeyboardInterrupt
+    asked.restore()
     bar.close()
     for parameter, mean in zip(trained, average, strict=bool(average)) if average else ():
         parameter.data.copy_(mean)
     model.eval()
     accelerator.free_memory()
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM are kept until a step is done; a second one does not wait. All processes stop together."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator, self._asked, self._before = accelerator, False, {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody listen
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self._asked = True
+        self.restore()
+
+    def now(self) -> bool:
+        """Whether this step is to be the last for now."""
+        if self._accelerator.num_processes == 1:
+            return self._asked
+        flag = torch.tensor(float(self._asked), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(flag, "sum") > 0)
+
+    def restore(self) -> None:
+        """Lets signals act as before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 def _to(batch: Any, device: torch.device) -> Any:
@@ -234,10 +281,11 @@ class _Log:
     """Smoothed losses: a line in ``losses.jsonl`` now and then, and words for the progress bar."""
 
     def __init__(self, path: Path, start: int) -> None:
-        self._path, self._sums, self._count = path, {}, 0
+        self._path, self._sums, self._count, self._validated = path, {}, 0, set()
         if path.is_file():  # lines after the checkpoint will be made again
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= start]
-            path.write_text("".join(f"{line}\n" for line in kept))
+            kept = [row for row in map(json.loads, path.read_text().splitlines()) if row["step"] <= start]
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+            self._validated = {row["step"] for row in kept if any(key.startswith("validation/") for key in row)}
 
     def add(self, step: int, terms: dict[str, float]) -> None:
         if not math.isfinite(terms["loss"]):
@@ -251,6 +299,10 @@ class _Log:
 
     def validation(self, step: int, figures: dict[str, float]) -> None:
         self._write({"step": step, **{f"validation/{key}": value for key, value in figures.items()}})
+
+    def validated(self, step: int) -> bool:
+        """Whether the run that is gone on with was validated at a step."""
+        return step in self._validated
 
     def line(self) -> str:
         means = self._means() if self._count >= 10 or not hasattr(self, "_last") else self._last
