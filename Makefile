@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES
+unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -23,13 +23,15 @@ flag = $(if $(value $(2)), $(1) $(call quote,$(3)$(value $(2))))
 TRAIN_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--preset,PRESET)$(call flag,--method,METHOD)$\
 	$(call flag,--env.metaworld.reward,ENV_REWARD)$(call flag,--run.steps,STEPS)$(call flag,--seed,SEED)$\
 	$(call flag,--logdir,LOGDIR)$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)
+FETCH_FLAGS = $(call flag,--model.family,MODEL)$(call flag,--model.revision,REVISION)$\
+	$(call flag,--generation,GENERATION)$(call flag,--dry,DRY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval test lint format doctor clean
+.PHONY: help setup train eval fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 setup: ## set up .venv and stop: PYTHON=/path/to/python3.12 TORCH_INDEX=url AGAIN=1 (look at all again)
 	@$(RUN_SETUP) $(if $(AGAIN),--again)
@@ -47,6 +49,9 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 .PHONY: .run-is-named
 .run-is-named:
 	@$(if $(value RUN),:,echo 'make eval needs a run directory: make eval RUN=runs/shelf_place/dense/genreward/seed0' >&2; exit 2)
+
+fetch-models: setup-if-needed ## get models from the hub ahead of time: MODEL=THUDM/CogVideoX-5b-I2V REVISION= GENERATION=0|1 DRY=1 (sizes only)
+	@exec $(VENV) -m genreward_jax fetch-models$(FETCH_FLAGS) $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
 	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)

@@ -8,6 +8,7 @@ from genreward_jax.errors import UserError
 VERBS = {
     "train": "train an agent: flags as in configs/defaults.yaml",
     "eval": "play a run's policy and write its return, success and videos",
+    "fetch-models": "get a model family's files from the hub ahead of time, and say first how large they are",
     "doctor": "say what is installed, what renders, which device, and what to do about what is wrong",
 }
 
@@ -17,12 +18,12 @@ def main() -> int:
     verb, *argv = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help", "help"):
         print("python -m genreward_jax VERB [--flag value ...]\n")
-        print("\n".join(f"  {name:<8} {about}" for name, about in VERBS.items()))
+        print("\n".join(f"  {name:<12} {about}" for name, about in VERBS.items()))
         return 0
     try:
         if verb not in VERBS:
             raise UserError(f"There is no verb '{verb}': there are {', '.join(VERBS)}.")
-        return importlib.import_module(f"genreward_jax.cli.{verb}").run(argv)
+        return importlib.import_module(f"genreward_jax.cli.{verb.replace('-', '_')}").run(argv)
     except UserError as error:
         print(f"genreward_jax: {error}", file=sys.stderr)
         return 2
