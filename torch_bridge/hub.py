@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
-from torch_bridge.hub_errors import sentence
+from torch_bridge.hub_errors import reason
 
 # Section 4.1 and the published code: what stands beside a CogVideoX that brings no CLIP and no DINO of its own.
 PAPER_CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # open_clip's name for it: ViT-B-32, laion2b_s34b_b79k
@@ -44,14 +44,10 @@ VAE = Part(("vae/config.json", "vae/*.safetensors", "transformer/config.json"), 
 PIPELINE = Part(
     (
         "model_index.json",
-        "scheduler/*.json",
-        "tokenizer/*.json",
+        "*/*.json",
         "tokenizer/*.model",
-        "text_encoder/*.json",
         "text_encoder/*.safetensors",
-        "transformer/*.json",
         "transformer/*.safetensors",
-        "vae/*.json",
         "vae/*.safetensors",
     ),
     (
@@ -228,15 +224,19 @@ def gigabytes(size: float) -> str:
 
 
 def _not_given(repo: str, part: Part, revision: str, purpose: str, error: Exception) -> UserError:
-    included = " ".join(f"--include '{p}'" for p in part.patterns)
-    at = f" --revision {revision}" if revision else ""
-    own = own_folder(repo)
-    known_gated = "" if repo != PAPER_DINO else f" (accept its licence at https://huggingface.co/{repo} first)"
-    return UserError(
-        f"the model {repo}{f' ({purpose})' if purpose else ''} is not on this disk and the hub did not give it: "
-        f"{sentence(error, repo, revision)}; elsewhere{known_gated}, `hf download {repo}{at} {included} --local-dir "
-        f"{own}` fetches what can be put into that folder by hand"
+    why, elsewhere = reason(error, repo, revision)
+    text = (
+        f"the model {repo}{f' ({purpose})' if purpose else ''} is not on this disk and the hub did not give it: {why}"
     )
+    if elsewhere:
+        included = " ".join(f"--include '{p}'" for p in part.patterns)
+        at = f" --revision {revision}" if revision else ""
+        gate = f" (accept its licence at https://huggingface.co/{repo} first)" if repo == PAPER_DINO else ""
+        text += (
+            f"; or, where there is network{gate}, run `hf download {repo}{at} {included} --local-dir "
+            f"{own_folder(repo)}` and bring that folder here"
+        )
+    return UserError(text)
 
 
 def _wanted(name: str, patterns: tuple[str, ...]) -> bool:

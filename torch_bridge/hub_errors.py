@@ -5,22 +5,32 @@ import os
 from collections.abc import Iterator
 
 
-def sentence(error: BaseException, repo: str, revision: str = "") -> str:
+def reason(error: BaseException, repo: str, revision: str = "") -> tuple[str, bool]:
     """Turns what the hub's library raised into the reason and what mends it.
 
     Args:
         error: As it was caught; its causes are looked through, since the library wraps them.
         repo: Hub id.
         revision: The revision that was asked for, '' for the newest.
+
+    Returns:
+        Half a sentence, and whether another machine could get the files.
     """
     chain = list(_causes(error))
-    for judge in (_offline, _access, _missing, _trouble, _network, _disk):
+    for judge, elsewhere in (
+        (_offline, True),
+        (_access, False),
+        (_missing, False),
+        (_trouble, True),
+        (_network, True),
+        (_disk, False),
+    ):
         for cause in chain:
             said = judge(cause, repo, revision)
             if said:
-                return said
+                return said, elsewhere
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return (text.splitlines()[0] if text else type(error).__name__), True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
