@@ -1,4 +1,4 @@
-"""Renders the data set of the embedded models: one folder a task and quality, lossless mp4s beside metadata.jsonl.
+"""Renders the data sets of the embedded models: one folder a task and quality, lossless mp4s beside metadata.jsonl.
 
     python -m genreward_jax.demonstrations.render --out DIR [--group training] [--workers 2]
 
@@ -21,8 +21,10 @@ from genreward_jax.cache import make_once
 from genreward_jax.demonstrations import captions, play, split
 from genreward_jax.errors import UserError
 from genreward_jax.video import write_frames
+from genreward_jax.windows import sampled_steps
 
 FORMAT = 1  # part of a cached data set's name: raise it when the same arguments come to mean other pictures
+INTERVAL, WINDOW = 128, 16  # steps and sampled frames of a reward window (Table A, section 3.2)
 STRIDE = 4  # simulator steps between two frames of the data
 FPS = 10.0
 
@@ -38,6 +40,8 @@ class Portion:
         first_seed: Seeds count up from here over all episodes of the portion.
         last_step: Simulator steps that are shown.
         stride: Simulator steps between two frames.
+        windows: Show the frames of the paper's reward windows as well (16 of each 128 steps).
+        same_seeds: Every behaviour plays the same seeds.
     """
 
     task: str
@@ -46,10 +50,21 @@ class Portion:
     first_seed: int
     last_step: int = 160
     stride: int = STRIDE
+    windows: bool = False
+    same_seeds: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.task}-{self.quality}"
+
+    @property
+    def steps(self) -> list[int]:
+        """Simulator steps that are drawn, ascending."""
+        shown = set(range(0, self.last_step + 1, self.stride))
+        if self.windows:
+            sampled = sampled_steps(INTERVAL, WINDOW)
+            shown |= {step for step in range(1, self.last_step + 1) if (step - 1) % INTERVAL + 1 in sampled}
+        return sorted(shown)
 
 
 # Seeds of the models' training; evaluation starts at 100,000 and the adapter's data at 200,000.
@@ -62,24 +77,42 @@ _TRAINING = {
 _EXPERTS = {"fast": (("expert", 20),), "full": (("expert", 5),)}
 
 
+_JUDGED = ("expert", "stop50", "random")
+
+
 def plan(group: str) -> list[Portion]:
-    """The portions of a data set: 'training' (40 tasks, all behaviours) or 'experts' (the paper's five, experts only).
+    """The portions of a data set.
+
+    'training' (40 tasks, all behaviours), 'experts' (the paper's five, experts only), or 'evaluation' (all 50 tasks,
+    three behaviours on the same seeds, none of which any model was trained on).
 
     Raises:
         UserError: No such group.
     """
+    if group == "evaluation":
+        return _evaluation()
     if group not in ("training", "experts"):
-        raise UserError(f"There is no data set '{group}'; there are training and experts.")
+        raise UserError(f"There is no data set '{group}'; there are training, experts and evaluation.")
     counts = _TRAINING if group == "training" else _EXPERTS
     tasks = split.tasks_of("training" if group == "training" else "paper")
     seed = TRAINING_SEED if group == "training" else EXPERTS_SEED
-    # Seeds of the two qualities do not meet.
+    return [  # seeds of the two qualities do not meet
+        Portion(task, quality, counts[quality], seed + 1000 * full, stride=STRIDE * (1 + full))
+        for quality, full in (("fast", False), ("full", True))
+        for task in tasks
+    ]
+
+
+def _evaluation() -> list[Portion]:
+    counts = {"paper": {"fast": 10, "full": 2}, "held_out": {"fast": 10}, "training": {"fast": 2}}
+    shown = dict(last_step=256, stride=8, windows=True, same_seeds=True)
     return [
         Portion(
-            task, quality, counts[quality], seed + 1000 * (quality == "full"), stride=STRIDE * (1 + (quality == "full"))
+            task, quality, tuple((b, number) for b in _JUDGED), EVALUATION_SEED + 1000 * (quality == "full"), **shown
         )
-        for quality in ("fast", "full")
-        for task in tasks
+        for group, of_quality in counts.items()
+        for quality, number in of_quality.items()
+        for task in split.tasks_of(group)
     ]
 
 
@@ -126,11 +159,11 @@ def _fill(folder: Path, portion: Portion) -> None:
     stage = play.Stage(portion.task, portion.quality)
     rng = np.random.default_rng([portion.first_seed, 2])
     texts = captions.episode_captions(portion.task)
-    steps = range(0, portion.last_step + 1, portion.stride)
     lines, seed = [], portion.first_seed
     for behaviour, count in portion.counts:
+        seed = portion.first_seed if portion.same_seeds else seed
         for index in range(count):
-            episode = stage.play(seed, behaviour, steps)
+            episode = stage.play(seed, behaviour, portion.steps)
             name = f"{behaviour}-{index:03d}.mp4"
             write_frames(folder / name, episode.frames, FPS)
             lines.append(json.dumps({
@@ -141,6 +174,7 @@ def _fill(folder: Path, portion: Portion) -> None:
                 "behaviour": behaviour,
                 "seed": seed,
                 "stride": portion.stride,
+                "steps": portion.steps,
                 "success_step": episode.success_step,
                 "phases": episode.phases,
             }))  # fmt: skip
@@ -155,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m genreward_jax.demonstrations.render")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--group", default="training", choices=("training", "experts"))
+    parser.add_argument("--group", default="training", choices=("training", "experts", "evaluation"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
     with tqdm(total=0, unit="task", desc=f"rendering {args.group}") as bar:

@@ -31,7 +31,9 @@ class SelfDistillation(nn.Module):
         super().__init__()
         width = vit.config.hidden_size
         self.student, self.student_head = vit, DINOProjectionHead(width, 512, 128, OUTPUTS)
-        self.teacher, self.teacher_head = copy.deepcopy(self.student), copy.deepcopy(self.student_head)
+        # The head's normalised weights cannot be copied as they are.
+        self.teacher, self.teacher_head = copy.deepcopy(self.student), DINOProjectionHead(width, 512, 128, OUTPUTS)
+        self.teacher_head.load_state_dict(self.student_head.state_dict())
         self.teacher.requires_grad_(False).eval()
         self.teacher_head.requires_grad_(False).eval()
         self.agreement = DINOLoss(OUTPUTS, teacher_temp=0.05, warmup_teacher_temp=0.04)

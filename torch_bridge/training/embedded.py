@@ -104,10 +104,10 @@ def train_clip(data: Path, work: Path, steps: int) -> None:
     checks = frames.batch(np.random.default_rng(0), 64, 4, held=True)
 
     def batch(rng: np.random.Generator) -> dict:
-        made = frames.batch(rng, 32, 4)
+        made = frames.batch(rng, 24, 4)
         images = augment.random_crops(made["images"], SIZE, (0.92, 1.0))
         made["images"] = normalised(augment.blur(augment.colours(images, 0.1), 0.5))
-        made["captions"] = rng.choice(len(known), 384, replace=False)
+        made["captions"] = rng.choice(len(known), 192, replace=False)
         return made
 
     def measure(_: int) -> dict[str, float]:
@@ -258,24 +258,27 @@ def _latents(vae, videos: list[rendered.Video], path: Path) -> dict[str, np.ndar
     if path.is_file():
         return load_file(path)
     tasks = tasks_of("training")
-    made: dict[str, list] = {"latents": [], "image": [], "task": [], "start": []}
-    good = [v for v in videos if v.row["behaviour"] == "expert" or 0 < v.row["success_step"] <= CLIP_STEPS]
-    for video in tqdm(good, desc="latents", mininterval=10):
-        hop = 8 // video.row["stride"]
-        for begin in (0, 24):
+    made: dict[str, list] = {"clips": [], "task": [], "start": []}
+    for video in videos:
+        expert, hop = video.row["behaviour"] == "expert", 8 // video.row["stride"]
+        if not expert and not 0 < video.row["success_step"] <= CLIP_STEPS:
+            continue
+        for begin in (0, 24) if expert else (0,):
             first = begin // video.row["stride"]
             frames = video.frames[first : first + (FRAMES - 1) * hop + 1 : hop]
-            if len(frames) < FRAMES or (begin and video.row["behaviour"] != "expert"):
-                continue
-            pixels = to_pixels(torch.from_numpy(frames[None]))
+            if len(frames) == FRAMES:
+                made["clips"].append(frames)
+                made["task"].append(tasks.index(video.row["task"]))
+                made["start"].append(begin)
+    clips, latents = made.pop("clips"), {"latents": [], "image": []}
+    for first in tqdm(range(0, len(clips), 8), desc="latents", mininterval=10):
+        pixels = to_pixels(torch.from_numpy(np.stack(clips[first : first + 8])))
+        for key, shown in (("latents", pixels), ("image", pixels[:, :, :1])):
             with torch.no_grad():
-                whole = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-                image = vae.encode(pixels[:, :, :1]).latent_dist.mean * vae.config.scaling_factor
-            made["latents"].append(whole[0].transpose(0, 1).half().numpy())
-            made["image"].append(image[0].transpose(0, 1).half().numpy())
-            made["task"].append(tasks.index(video.row["task"]))
-            made["start"].append(begin)
-    stacked = {key: np.stack([np.asarray(value) for value in values]) for key, values in made.items()}
+                encoded = vae.encode(shown).latent_dist.mean * vae.config.scaling_factor
+            latents[key].append(encoded.transpose(1, 2).half().numpy())
+    stacked = {key: np.array(value) for key, value in made.items()}
+    stacked |= {key: np.ascontiguousarray(np.concatenate(value)) for key, value in latents.items()}
     save_file(stacked, path)
     return stacked
 
