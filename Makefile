@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY
+unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -26,8 +26,13 @@ TRAIN_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--preset,PRESET)$(c
 FETCH_FLAGS = $(call flag,--model.family,MODEL)$(call flag,--model.revision,REVISION)$\
 	$(call flag,--generation,GENERATION)$(call flag,--dry,DRY)
 
+# The same for `python -m genreward_jax goal`; SEED is the video's.
+GOAL_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--goal.prompt,PROMPT)$(call flag,--goal.image,IMAGE)$\
+	$(call flag,--goal.seed,SEED)$(call flag,--goal.frames,FRAMES)$(call flag,--goal.source,GOAL)$\
+	$(call flag,--model.family,MODEL)$(call flag,--out,OUT)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train eval fetch-models test lint format doctor clean
+.PHONY: help setup train goal eval fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -42,6 +47,9 @@ setup-if-needed:
 
 train: setup-if-needed ## train: TASK=shelf_place STEPS= SEED= METHOD= ENV_REWARD= LOGDIR= PRESET= GOAL= MODEL= FLAGS='--any.flag 1'
 	@exec $(VENV) -m genreward_jax train$(TRAIN_FLAGS) $(value FLAGS)
+
+goal: setup-if-needed ## make a goal video and its key frame: TASK=shelf_place PROMPT='...' IMAGE=first.png MODEL= SEED= FRAMES= GOAL=file OUT=folder
+	@exec $(VENV) -m genreward_jax goal$(GOAL_FLAGS) $(value FLAGS)
 
 eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPISODES=10
 	@exec $(VENV) -m genreward_jax eval $(call quote,$(value RUN))$(call flag,--episodes,EPISODES) $(value FLAGS)

@@ -34,9 +34,11 @@ class Goal:
         key_index: Frame number of I* in the video.
         similarity: float32, (N,): each frame's cosine to the text, averaged over prompts (eq. 6).
         psi: float32, (384,): DINOv3's pooled output for I*.
-        digest: Content key: video, prompts, size, rank and models.
+        digest: Content key: video, prompts, size, rank and models (all that were loaded: the reward needs the video
+            encoder too).
         key_frame: uint8, (H, W, 3): I* as it is in the source.
         rank: Which of the frames was taken, 1 the best.
+        generated: Folder of the generated video that it was made of; '' for any other.
     """
 
     frames: np.ndarray
@@ -50,20 +52,31 @@ class Goal:
     digest: str
     key_frame: np.ndarray
     rank: int = 1
+    generated: str = ""
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes goal.mp4, key_frame.png, similarity.png, goal.json and goal.safetensors; the folder appears whole."""
-        from genreward_jax.figures.key_frame import key_frame_picture
+        """Writes goal.mp4, key_frame.png, similarity.png, goal.json and goal.safetensors; the folder appears whole.
+
+        A generated video is kept as it was made in ``generated``, so that what goes on from here needs no model to
+        make it again.
+        """
         from genreward_jax.video import write_video
 
         def fill(made: Path) -> None:
             self._save_data(made)
             _save_png(made / "key_frame.png", self.key_frame)
             write_video(made / "goal.mp4", self.video, self.fps)
-            text = "; ".join(self.prompts)
-            key_frame_picture(made / "similarity.png", self.video, self.similarity, self.key_index, text)
+            self.draw(made / "similarity.png", self.source)
+            if self.generated:
+                shutil.copytree(self.generated, made / "generated")
 
         _replace_folder(Path(folder), fill)
+
+    def draw(self, path: str | os.PathLike, title: str, note: str = "") -> None:
+        """The video, its best frames and the similarity of all in one picture."""
+        from genreward_jax.figures.goal import goal_picture
+
+        goal_picture(path, self.video, self.similarity, self.key_index, title, self.prompts, note)
 
     def _save_data(self, folder: Path) -> None:
         from safetensors.numpy import save_file
@@ -184,8 +197,8 @@ def ranked(similarity: np.ndarray, rank: int) -> int:
 
 def _digest(frames: np.ndarray, prompts: tuple[str, ...], models: dict, numbers: tuple[int, ...]) -> str:
     sha = hashlib.sha256(np.ascontiguousarray(frames).tobytes())
-    used = {kind: key for kind, key in models["digests"].items() if kind in ("clip", "dino")}
-    sha.update(repr((_FORMAT, frames.shape, prompts, sorted(used.items()), models["dtype"], numbers)).encode())
+    used = sorted(models["digests"].items())
+    sha.update(repr((_FORMAT, frames.shape, prompts, used, models["dtype"], numbers)).encode())
     return sha.hexdigest()[:24]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import elements
 
-from genreward_jax import loggers, parts
+from genreward_jax import generating, loggers, parts
 from genreward_jax.progress import amount, block, clock
 from genreward_jax.rewarding import Rewarding
 
@@ -15,8 +15,9 @@ MEASURED = {"cpu": (0.45, 0.02), "smoke": (0.10, 0.02)}
 
 
 def check_goal_source(config: elements.Config) -> None:
-    """Refuses a goal video that cannot be read, before anything is made."""
-    if config.goal.source != "expert":
+    """Refuses a goal video that cannot be read or generated, before anything is made."""
+    generating.check(config)
+    if config.goal.source not in ("generated", "expert"):
         from genreward_jax.video import read_video
 
         read_video(config.goal.source)

@@ -9,16 +9,15 @@ import elements
 import numpy as np
 
 from genreward_jax.cache import cache_dir
-from genreward_jax.config import read_yaml
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.errors import UserError
+from genreward_jax.generating import key_prompts
+from genreward_jax.goal_video import goal_video
 from genreward_jax.methods import Term
-from genreward_jax.parts import seed_of, split_task
 from genreward_jax.shaping import RewardShaper
-from genreward_jax.video import fit, read_video
+from genreward_jax.video import fit
 
 SLOTS = 8  # a frame is fetched with its row, so only rows on their way hold one
-GOAL_SEED = 7  # the expert of the default goal plays episodes that no training run draws
 
 
 @dataclass
@@ -40,36 +39,6 @@ class Rewarding:
         for slots in self.slots:
             slots.close()
             slots.unlink()
-
-
-def goal_frames(config: elements.Config) -> tuple[np.ndarray, float, str]:
-    """Frames (N, H, W, 3) of the goal video, their rate and a line that says where they come from."""
-    _, task = split_task(config.task)
-    if config.goal.source != "expert":
-        frames, fps = read_video(config.goal.source)
-        return frames, fps, config.goal.source
-    from genreward_jax.envs.expert import expert_video
-
-    seed = seed_of(GOAL_SEED, config.seed)
-    # Rendered larger than any small model wants and with the run's own view, then fitted to each reader's size.
-    path = expert_video(
-        task,
-        seed,
-        256,
-        cache_dir("expert_videos"),
-        camera=config.env.metaworld.camera,
-        quality=config.env.metaworld.quality,
-    )
-    frames, fps = read_video(path)
-    return frames, fps, "a video of Meta-World's scripted expert, on another seed (no video was generated)"
-
-
-def goal_prompts(config: elements.Config) -> tuple[str, ...]:
-    """The task in words: the flag's prompt, or those of ``configs/tasks.yaml``."""
-    if config.goal.prompt:
-        return (config.goal.prompt,)
-    _, task = split_task(config.task)
-    return tuple(read_yaml("tasks")[task])
 
 
 def bridge_spec(config: elements.Config, log_path: Path | None) -> Any:
@@ -102,14 +71,15 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
     """
     say("Looking for the goal video ...")
     try:
-        frames, fps, source = goal_frames(config)
+        video = goal_video(config, say, kept=folder / "goal" / "generated")
     except UserError:
-        if terms or config.goal.source != "expert":
+        if terms or config.goal.source not in ("generated", "expert"):
             raise
-        return Rewarding(terms, RewardShaper([]), goal_source="none: the scripted expert failed, and nothing needs it")
+        return Rewarding(terms, RewardShaper([]), goal_source="none: it could not be made, and nothing needs it")
     wait = bool(config.run.deterministic)
+    shown = fit(video.frames, 256)
     if not terms:
-        return Rewarding(terms, RewardShaper([]), goal_video=fit(frames, 256), goal_source=source)
+        return Rewarding(terms, RewardShaper([]), goal_video=shown, goal_source=video.source)
     from genreward_jax.goals import make_goal
     from torch_bridge.client import Bridge, RewardSpec
 
@@ -118,13 +88,13 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
     for_goal = {"embed_image", "embed_text", "embed_state"}
     bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, on_event=say)
     bridge.start()
-    rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=fit(frames, 256), goal_source=source)
+    rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=shown, goal_source=video.source)
     try:
         goal = make_goal(
-            frames,
-            fps,
-            source,
-            goal_prompts(config),
+            video.frames,
+            video.fps,
+            video.source,
+            key_prompts(config),
             bridge,
             size=bridge.frame_size,
             frames=config.reward.frames,
@@ -132,6 +102,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             cache_dir=cache_dir("goals"),
             say=say,
         )
+        goal.generated = str(video.folder or "")
         rewarding.goal = goal
         for term in terms:
             if term.reward_class().runs_in == "bridge":

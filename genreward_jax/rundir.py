@@ -18,7 +18,7 @@ MAY_CHANGE = (
     "jax.platform", "jax.compute_dtype", "jax.prealloc", "jax.profiler", "jax.precompile",
     "jax.compilation_cache", "jax.debug",
     "run.steps", "run.log_every", "run.report_every", "run.save_every", "run.progress", "run.plots", "run.usage",
-    "run.debug", "goal.source",
+    "run.debug", "goal.source", "goal.image", "goal.offload",  # the goal itself is told by its content
 )  # fmt: skip
 
 
@@ -104,8 +104,8 @@ class RunDirectory:
         saved = json.loads(file.read_text()).get("digest") if file.exists() else None
         if saved and saved != digest:
             raise UserError(
-                f"{self.path} was trained for another goal video (content {saved[:12]}) than '{config.goal.source}' "
-                f"(content {digest[:12]}); choose another LOGDIR, or give the same goal."
+                f"{self.path} was trained for another goal (video, words or models: content {saved[:12]}) than "
+                f"'{config.goal.source}' now gives ({digest[:12]}); choose another LOGDIR, or give the same goal."
             )
 
     def keep_config(self, config: elements.Config) -> None:

@@ -133,7 +133,9 @@ def test_a_goal_that_is_not_there_is_a_sentence(tmp_path):
 def test_every_task_has_words():
     words = config_lib.read_yaml("tasks")
     assert set(words) == set(TASKS)
-    assert all(prompts and all(isinstance(p, str) and p for p in prompts) for prompts in words.values())
+    for task, entry in words.items():
+        assert set(entry) == {"prompt", "key_frame"} and isinstance(entry["prompt"], str), task
+        assert 2 <= len(entry["key_frame"]) <= 3 and all(isinstance(p, str) and p for p in entry["key_frame"]), task
 
 
 def test_every_method_can_be_made():

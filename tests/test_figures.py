@@ -8,7 +8,7 @@ from genreward_jax.figures import beside as beside_lib
 from genreward_jax.figures import curves
 from genreward_jax.figures.beside import beside
 from genreward_jax.figures.curves import learning_curve
-from genreward_jax.figures.key_frame import key_frame_picture
+from genreward_jax.figures.goal import goal_picture
 
 
 def colour(picture: np.ndarray, hexadecimal: str) -> np.ndarray:
@@ -99,16 +99,30 @@ def test_a_small_episode_is_enlarged_with_its_pixels_as_blocks():
     assert beside_lib.enlarge(numbered(2, 480, 640), 320).shape == (2, 320, 320, 3)
 
 
-@pytest.mark.parametrize("count", [1, 3, 49])
-def test_the_key_frame_is_drawn_large_and_marked(tmp_path, count):
-    frames = numbered(count, 48, 64)
-    frames[count // 2] = (10, 200, 40)
-    key_frame_picture(
-        tmp_path / "key.png", frames, np.linspace(0.2, 0.3, count), count // 2, "put the cup down", "note"
-    )
+@pytest.mark.parametrize("count", [1, 3, 17, 49])
+def test_a_goal_picture_shows_strip_best_frames_and_curve(tmp_path, count):
+    """The key frame stands large and marked, as do the next best; a rank further down is still shown."""
+    frames, key = numbered(count, 48, 64), count // 2
+    similarity = np.linspace(0.2, 0.3, count)
+    similarity[key] = 0.4
+    frames[key] = (10, 200, 40)
+    if count > 1:
+        frames[-1] = (200, 10, 220)  # the second best
+    goal_picture(tmp_path / "key.png", frames, similarity, key, "put the cup down", ("the cup is down",), "note")
     picture = read(tmp_path / "key.png")
-    area = len(colour(picture, "#0ac828"))
-    assert area > 0.1 * picture.shape[0] * picture.shape[1], "the chosen frame fills a good part of the picture"
-    assert len(colour(picture, "#c8641e")) > 500
+    for shown in ["#0ac828"] + ["#c80adc"] * (count > 1):
+        assert len(colour(picture, shown)) > 0.03 * picture.shape[0] * picture.shape[1], (
+            "it fills a part of the picture"
+        )
+    assert len(colour(picture, "#c8641e")) > 500  # the mark
+    assert count == 1 or len(colour(picture, "#2d69af")) > 400  # the curve
     with pytest.raises(ValueError):
-        key_frame_picture(tmp_path / "b.png", frames, np.zeros(count + 1), 0, "x")
+        goal_picture(tmp_path / "b.png", frames, np.zeros(count + 1), 0, "x")
+
+
+def test_a_later_rank_is_drawn_among_the_best(tmp_path):
+    frames = numbered(9, 48, 48)
+    frames[0] = (10, 200, 40)
+    goal_picture(tmp_path / "key.png", frames, np.linspace(0.1, 0.2, 9), 0, "put the cup down")
+    picture = read(tmp_path / "key.png")
+    assert len(colour(picture, "#0ac828")) > 0.03 * picture.shape[0] * picture.shape[1]

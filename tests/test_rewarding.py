@@ -12,7 +12,7 @@ import pytest
 
 from genreward_jax import parts
 from genreward_jax.config import parse
-from genreward_jax.rewarding import goal_prompts, make_rewarding
+from genreward_jax.rewarding import make_rewarding
 from genreward_jax.windows import sample_indices
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,8 +121,3 @@ def test_a_method_without_rewards_starts_no_bridge(tmp_path):
     rewarding = make_rewarding(config, parts.check(config), tmp_path, say=lambda text: None)
     assert rewarding.bridge is None and rewarding.goal is None and rewarding.goal_video.ndim == 4
     rewarding.close()
-
-
-def test_the_prompt_flag_replaces_the_tasks_own():
-    assert goal_prompts(parse(["--task", "metaworld_reach"])) == ("a robot arm reaches the goal with its gripper",)
-    assert goal_prompts(parse(["--goal.prompt", "do it"])) == ("do it",)

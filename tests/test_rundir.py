@@ -83,7 +83,7 @@ def test_another_goal_is_told_by_its_content(tmp_path):
     (tmp_path / "goal").mkdir()
     (tmp_path / "goal" / "goal.json").write_text(json.dumps({"digest": "a" * 24}))
     folder.check_goal("a" * 24, config())
-    with pytest.raises(UserError, match="trained for another goal video"):
+    with pytest.raises(UserError, match="trained for another goal"):
         folder.check_goal("b" * 24, config())
 
 

@@ -1,9 +1,10 @@
 """Makes one goal video: a first frame and a sentence in, frames out. A process of its own, so its memory goes with it.
 
-    python -m torch_bridge.generate FOLDER
+    python -m torch_bridge.generate FOLDER [PARENT]
 
 FOLDER holds ``request.json`` and the first frame, as ``genreward_jax/generating.py`` writes them; ``frames.npy`` is put
-beside them, or ``error.txt`` with one sentence (exit code 2). The progress bar goes to standard error.
+beside them, or ``error.txt`` with one sentence (exit code 2). The progress bar goes to standard error. With the number
+of its parent process it ends when that does.
 """
 
 import json
@@ -20,6 +21,7 @@ from genreward_jax.errors import UserError
 from torch_bridge.families import Family, resolve
 from torch_bridge.generation import Making
 from torch_bridge.pipeline import load_pipeline
+from torch_bridge.server import die_with
 
 
 def generate(
@@ -95,7 +97,10 @@ def run(folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one request; the exit code is 2 where the user can mend what went wrong."""
-    (folder,) = map(Path, sys.argv[1:] if argv is None else argv)
+    folder, *parent = sys.argv[1:] if argv is None else argv
+    folder = Path(folder)
+    if parent:
+        die_with(int(parent[0]))
     try:
         run(folder)
     except UserError as error:

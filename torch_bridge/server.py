@@ -23,7 +23,7 @@ REWARD_THREADS = 8  # they mostly wait for the models' one thread; as many windo
 def main() -> None:
     """Serves on the socket whose descriptor is the first argument until the other side is gone."""
     sock = socket.socket(fileno=int(sys.argv[1]))
-    _die_with(parent=int(sys.argv[2]))
+    die_with(parent=int(sys.argv[2]))
     # The trainer decides when training ends, and drains its late rewards first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -51,7 +51,7 @@ def main() -> None:
     os._exit(status)  # threads may be in the middle of a model call that nobody waits for any more
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Asks the kernel for SIGKILL when the trainer dies, however it dies."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

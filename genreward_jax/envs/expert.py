@@ -1,4 +1,4 @@
-"""A goal video of Meta-World's scripted expert, for tasks that have no generated one yet.
+"""A goal video of Meta-World's scripted expert (GOAL=expert), and rendering in a process of its own.
 
     python -m genreward_jax.envs.expert --task shelf_place --out goal.mp4
 
@@ -94,8 +94,6 @@ def expert_video(
     Raises:
         UserError: As :func:`expert_episode`, or the process did not end in ``timeout`` seconds.
     """
-    from importlib.metadata import version
-
     settings = {
         "task": metaworld.check_task(task),
         "seed": int(seed),
@@ -104,23 +102,45 @@ def expert_video(
         "camera": camera,
         "quality": rendering.resolve_quality(quality),
     }
-    known = {**settings, "metaworld": version("metaworld"), "format": FORMAT}
+    name = f"{settings['task']}-expert"
+    return render_apart("genreward_jax.envs.expert", settings, FORMAT, Path(cache_dir), name, ".mp4", timeout)
+
+
+def render_apart(
+    module: str, settings: dict, form: int, cache_dir: Path, name: str, ending: str, timeout: float = 600.0
+) -> Path:
+    """Path of a file that ``python -m module --out PATH`` writes from ``settings``, kept by what it depends on.
+
+    OpenGL stays out of this process: two renderers in one corrupt each other's frames.
+
+    Args:
+        module: Takes each setting as a flag; ends with code 2 and a sentence where the user can mend what went wrong.
+        form: Counts up when the same settings come to mean other pictures.
+        name, ending: Of the file; the key stands between them.
+
+    Raises:
+        UserError: What the module said, or it did not end in ``timeout`` seconds.
+    """
+    from importlib.metadata import version
+
+    known = {**settings, "metaworld": version("metaworld"), "format": form}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(cache_dir).expanduser().resolve() / f"{settings['task']}-expert-{digest}.mp4"
+    path = cache_dir.expanduser().resolve() / f"{name}-{digest}{ending}"
     if path.exists():
         return path
-    command = [sys.executable, "-m", "genreward_jax.envs.expert", "--out", str(path)]
-    for name, value in settings.items():
-        command += [f"--{name}", str(value)]
+    command = [sys.executable, "-m", module, "--out", str(path)]
+    for flag, value in settings.items():
+        command += [f"--{flag}", str(value)]
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))}
+    what = f"Rendering {settings['task']} ({module.rpartition('.')[2].replace('_', ' ')})"
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, start_new_session=True)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"Rendering the expert's video of '{task}' took more than {timeout:g} s.") from error
+        raise UserError(f"{what} took more than {timeout:g} s.") from error
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise UserError(said[-1] if done.returncode == 2 else f"The expert's video of '{task}' failed: {said[-1]}")
+        raise UserError(said[-1] if done.returncode == 2 else f"{what} failed: {said[-1]}")
     return path
 
 

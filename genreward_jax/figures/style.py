@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-INK, FAINT, MARK, SECOND = "#1e1e1e", "#9aa4b0", "#2d69af", "#c8641e"
+INK, QUIET, FAINT, MARK, SECOND = "#1e1e1e", "#5a6470", "#9aa4b0", "#2d69af", "#c8641e"
 
 
 def new_figure(width: float, height: float):
