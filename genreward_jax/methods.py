@@ -17,7 +17,8 @@ class Term:
         name: Its key in replay rows (``reward_<name>``) and metrics (``reward/<name>``).
         path: ``module:Class`` of the reward.
         weight: What its value is multiplied with.
-        settings: Keyword arguments of the class; ``interval`` and ``frames`` always among them.
+        settings: Keyword arguments of the class; ``interval`` and ``frames`` always among them, and the ``reward``
+            flags that the method's entry lists.
     """
 
     name: str
@@ -56,7 +57,7 @@ def load_method(name: str, flags: dict[str, Any]) -> list[Term]:
             if weight not in flags:
                 raise UserError(f"Method '{name}' weighs '{entry['name']}' with the flag --reward.{weight}: none such.")
             weight = flags[weight]
-        own = entry.get("settings", {})
+        own = {**{flag: flags[flag] for flag in entry.get("flags", [])}, **entry.get("settings", {})}
         if own.get("interval", shared["interval"]) != shared["interval"]:
             raise UserError(
                 f"Method '{name}' sets interval {own['interval']} for '{entry['name']}' but --reward.interval is "
