@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT
+unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -31,8 +31,10 @@ GOAL_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--goal.prompt,PROMPT
 	$(call flag,--goal.seed,SEED)$(call flag,--goal.frames,FRAMES)$(call flag,--goal.source,GOAL)$\
 	$(call flag,--model.family,MODEL)$(call flag,--out,OUT)
 
+FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train goal eval fetch-models test lint format doctor clean
+.PHONY: help setup train goal eval finetune fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -60,6 +62,9 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 
 fetch-models: setup-if-needed ## get models from the hub ahead of time: MODEL=THUDM/CogVideoX-5b-I2V REVISION= GENERATION=0|1 DRY=1 (sizes only)
 	@exec $(VENV) -m genreward_jax fetch-models$(FETCH_FLAGS) $(value FLAGS)
+
+finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL=embedded OUT=folder PART=transformer|vae FLAGS='--steps 600'
+	@exec $(VENV) -m genreward_jax finetune$(FINETUNE_FLAGS) $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
 	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)

@@ -118,7 +118,7 @@ def fit(
             log.validation(step, figures)
             bar.write(f"{name} step {step:,}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
-    due = start % settings.validate_every == 0 if start and settings.validate_every else settings.validate_first
+    due = settings.validate_first if not start else settings.validate_every and start % settings.validate_every == 0
     if validate and due and log and not log.validated(start):  # after a stop, what it did not wait for
         check(start)
     asked = _Stop(accelerator)
