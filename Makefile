@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART
+unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -34,7 +34,7 @@ GOAL_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--goal.prompt,PROMPT
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train goal eval finetune fetch-models test lint format doctor clean
+.PHONY: help setup train goal eval finetune models models-eval fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -59,6 +59,12 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 .PHONY: .run-is-named
 .run-is-named:
 	@$(if $(value RUN),:,echo 'make eval needs a run directory: make eval RUN=runs/shelf_place/dense/genreward/seed0' >&2; exit 2)
+
+models: setup-if-needed ## train the embedded models from nothing, data included; goes on when stopped: OUT=models PARTS='vae clip'
+	@exec $(VENV) -m genreward_jax models$(call flag,--out,OUT)$(if $(value PARTS), --parts $(value PARTS)) $(value FLAGS)
+
+models-eval: setup-if-needed ## judge models on episodes that none was trained on: MODEL='embedded embedded+experts' OUT=models-eval CARDS=1
+	@exec $(VENV) -m genreward_jax models-eval$(if $(value MODEL), --model $(value MODEL))$(call flag,--out,OUT)$(if $(value CARDS), --cards) $(value FLAGS)
 
 fetch-models: setup-if-needed ## get models from the hub ahead of time: MODEL=THUDM/CogVideoX-5b-I2V REVISION= GENERATION=0|1 DRY=1 (sizes only)
 	@exec $(VENV) -m genreward_jax fetch-models$(FETCH_FLAGS) $(value FLAGS)

@@ -11,6 +11,8 @@ VERBS = {
     "fetch-models": "get a model family's files from the hub ahead of time, and say first how large they are",
     "goal": "make a task's goal video, pick its key frame and draw both: flags as for train, and --out FOLDER",
     "finetune": "fine-tune a family's video model on your videos: see docs/finetuning.md, or --help",
+    "models": "train the embedded models from nothing, data included; goes on where it was stopped",
+    "models-eval": "judge model families on episodes that no model was trained on",
     "doctor": "say what is installed, what renders, which device, and what to do about what is wrong",
 }
 

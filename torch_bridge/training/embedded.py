@@ -2,7 +2,7 @@
 
     python -m torch_bridge.training.embedded --part vae|transformer|clip|dino --data DIR --work DIR
 
-``make models`` runs them all. Each part is resumable and leaves its model under ``WORK/family/<part>``, in the
+``make models`` runs them all. Each part is resumable and leaves its model under ``WORK/embedded/<part>``, in the
 library's own folder format; the part 'transformer' needs the part 'vae'.
 """
 
@@ -67,7 +67,7 @@ def train_vae(data: Path, work: Path, steps: int) -> None:
     measure = vae.validation(model, checks)
     loop.fit(vae.Reconstruction(model), batch, settings, work / "vae", "vae", "bf16", measure)
     _set_scaling(model, kept)
-    model.to(torch.float16).save_pretrained(work / "family" / "vae", safe_serialization=True)
+    model.to(torch.float16).save_pretrained(work / "embedded" / "vae", safe_serialization=True)
 
 
 def _set_scaling(model, kept: list[rendered.Video]) -> None:
@@ -116,7 +116,7 @@ def train_clip(data: Path, work: Path, steps: int) -> None:
     normalised = _normaliser(model.visual.preprocess_cfg)
     settings = loop.Settings(steps=steps, lr=1e-3, warmup=100, decay=0.5, weight_decay=0.05, validate_every=500, seed=2)
     loop.fit(objective, batch, settings, work / "clip", "clip", "bf16", measure)
-    out = work / "family" / "clip"
+    out = work / "embedded" / "clip"
     shutil.copytree(folder, out, dirs_exist_ok=True)
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     save_for_hf(model.half(), tokenizer, config, out, safe_serialization=True)
@@ -187,7 +187,7 @@ def train_dino(data: Path, work: Path, steps: int) -> None:
 
     settings = loop.Settings(steps=steps, lr=1e-3, warmup=100, decay=0.6, weight_decay=0.04, seed=3)
     loop.fit(objective, batch, settings, work / "dino", "dino", "bf16", after_step=SelfDistillation.follow)
-    objective.teacher.to(torch.float16).save_pretrained(work / "family" / "dino", safe_serialization=True)
+    objective.teacher.to(torch.float16).save_pretrained(work / "embedded" / "dino", safe_serialization=True)
 
 
 def train_transformer(data: Path, work: Path, steps: int) -> None:
@@ -226,18 +226,18 @@ def train_transformer(data: Path, work: Path, steps: int) -> None:
     )
     loop.fit(objective, batch, settings, work / "transformer", "transformer", "bf16", measure)
     for part in ("transformer", "text_encoder"):
-        getattr(pipeline, part).to(torch.float16).save_pretrained(work / "family" / part, safe_serialization=True)
+        getattr(pipeline, part).to(torch.float16).save_pretrained(work / "embedded" / part, safe_serialization=True)
 
 
 def _pipeline(work: Path):
     """Untrained transformer and text encoder around the trained autoencoder, all in float32."""
     from diffusers import AutoencoderKLCogVideoX, CogVideoXImageToVideoPipeline
 
-    if not (work / "family" / "vae" / "config.json").is_file():
+    if not (work / "embedded" / "vae" / "config.json").is_file():
         raise UserError(
-            f"The transformer needs the trained autoencoder, but {work}/family/vae is not there: train it first."
+            f"The transformer needs the trained autoencoder, but {work}/embedded/vae is not there: train it first."
         )
-    vae = AutoencoderKLCogVideoX.from_pretrained(work / "family" / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKLCogVideoX.from_pretrained(work / "embedded" / "vae", torch_dtype=torch.float32)
     pipeline = CogVideoXImageToVideoPipeline.from_pretrained(start(work), vae=vae, torch_dtype=torch.float32)
     pipeline.vae.requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
@@ -306,19 +306,31 @@ STEPS = {"vae": 2400, "transformer": 8000, "clip": 4000, "dino": 2000}
 TRAIN = {"vae": train_vae, "transformer": train_transformer, "clip": train_clip, "dino": train_dino}
 
 
+def assemble(work: Path) -> None:
+    """Puts what is not trained beside the parts, and the manifest once all of them are there."""
+    family, untrained = work / "embedded", start(work)
+    for name in ("tokenizer", "scheduler"):
+        shutil.copytree(untrained / name, family / name, dirs_exist_ok=True)
+    shutil.copy(untrained / "model_index.json", family)
+    if all(any((family / part).glob("*.safetensors")) for part in (*STEPS, "text_encoder")):
+        manifest = json.loads((untrained / "family.json").read_text()) | {"name": "embedded", "trained": True}
+        (family / "family.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Trains one part; the exit code is 2 where the user can mend what went wrong."""
     parser = argparse.ArgumentParser(prog="python -m torch_bridge.training.embedded")
     parser.add_argument("--part", required=True, choices=tuple(STEPS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="times the recipe's number of steps")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     repair_torchvision()
     try:
-        TRAIN[args.part](args.data, args.work, args.steps or STEPS[args.part])
+        TRAIN[args.part](args.data, args.work, max(1, round(STEPS[args.part] * args.scale)))
+        assemble(args.work)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

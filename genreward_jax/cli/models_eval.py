@@ -1,0 +1,59 @@
+"""``models-eval``: judges model families on episodes that no model was trained on, and writes the figures down."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from genreward_jax.cache import cache_dir
+from genreward_jax.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"models-eval: {message}; write models-eval [--model NAME ...] [--out FOLDER] [--cards].")
+
+
+def run(argv: list[str]) -> int:
+    """Renders the evaluation set where it is missing, measures each family and writes tables; gives the exit code."""
+    from genreward_jax.evaluation import model_report
+    from genreward_jax.evaluation import models as judged
+
+    parser = _Parser(prog="python -m genreward_jax models-eval", description=__doc__)
+    parser.add_argument("--model", nargs="+", default=["embedded", "embedded+experts"], help="families, as for train")
+    parser.add_argument("--out", type=Path, default=Path("models-eval"), help="tables, JSON and pictures go here")
+    parser.add_argument("--data", type=Path, default=cache_dir("evaluation"), help="the rendered evaluation set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--cards", action="store_true", help="write the figures into the first family's model cards")
+    args = parser.parse_args(argv)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out} is a file; name a folder.")
+    render = ["-m", "genreward_jax.demonstrations.render", "--group", "evaluation"]
+    _python([*render, "--out", args.data, "--workers", args.workers])
+    made = {}
+    for family in args.model:
+        folder = args.out / family.replace("/", "_")
+        measuring = ["-m", "torch_bridge.measuring", "--family", family, "--data", args.data, "--out", folder]
+        _python([*measuring, "--threads", args.workers, "--device", args.device])
+        experts = judged.read(folder)
+        made[family] = judged.all_figures(experts)
+        (folder / "figures.json").write_text(json.dumps(made[family], indent=2) + "\n")
+        model_report.picture(folder / "generated.png", experts)
+    print(model_report.table(made))
+    (args.out / "table.md").write_text(model_report.markdown(made))
+    print(f"Tables, figures and pictures are in {args.out}.")
+    if args.cards:
+        model_report.write_cards(args.model[0], made)
+    return 0
+
+
+def _python(arguments: list) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run([sys.executable, *map(str, arguments)], env=env)
+    if done.returncode:
+        raise SystemExit(done.returncode)
