@@ -8,8 +8,9 @@ from genreward_jax.errors import UserError
 from torch_bridge.families import PIPELINE, Family, digest
 
 _WEIGHTS = ("transformer", "text_encoder", "vae")  # of a pipeline's parts; the others are configurations and words
-_TIME = 4  # frames in one latent frame, after the first
-_LEAST = 5  # frames of a video in which anything can move: two latent ones
+# Frames in two latent frames. The makers give 8k + 1 too: the autoencoder decodes latent frames in twos and keeps the
+# first apart only where their number is odd, so that 4k + 1 frames with an odd k come out as 4k + 4.
+_STEP = 8
 # CogVideoX 1.5 as its makers give it: the shorter side 768 pixels, 81 frames at 16 a second. 1.0: 49 at 8.
 _SIDE_15, _FPS = 768, {True: 16.0, False: 8.0}
 OFFLOAD = ("none", "model", "sequential")
@@ -20,7 +21,7 @@ class Making:
     """One family's way of making a video.
 
     Attributes:
-        frames: Of a video, 4k + 1.
+        frames: Of a video, 8k + 1.
         steps: Of denoising.
         guidance: Weight of classifier-free guidance; 1 is none.
         width, height: In pixels, of what the model makes.
@@ -80,13 +81,12 @@ def check_frames(frames: int) -> None:
     """Refuses a number of frames that no CogVideoX can make.
 
     Raises:
-        UserError: Not 4k + 1, or under 5; with the nearest that is possible.
+        UserError: Not 8k + 1, or under 9; with the nearest that is possible.
     """
-    if frames < _LEAST or frames % _TIME != 1:
-        below = max(_LEAST, (frames - 1) // _TIME * _TIME + 1)
-        near = f"{below} or {below + _TIME}" if frames > _LEAST else f"{_LEAST}"
+    if frames <= _STEP or frames % _STEP != 1:
+        nearest = max(_STEP, round((frames - 1) / _STEP) * _STEP) + 1
         raise UserError(
-            f"--goal.frames (FRAMES=) is {frames}: CogVideoX makes videos of 4k + 1 frames, so the nearest is {near}"
+            f"--goal.frames (FRAMES=) is {frames}: CogVideoX makes videos of 8k + 1 frames, the nearest is {nearest}"
         )
 
 

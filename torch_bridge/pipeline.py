@@ -9,6 +9,7 @@ import torch
 from genreward_jax.errors import UserError
 from torch_bridge.families import Family
 from torch_bridge.generation import OFFLOAD, Making
+from torch_bridge.memory import check_memory, size_of
 from torch_bridge.repairs import repair_torchvision
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -25,7 +26,7 @@ def load_pipeline(family: Family, made: Making, device: torch.device, offload: s
         offload: 'none'; 'model' keeps only the part at work on the GPU, 'sequential' only its layer at work.
 
     Raises:
-        UserError: Offloading without a GPU, or a part that cannot be loaded.
+        UserError: Offloading without a GPU, too little memory, or a part that cannot be loaded.
     """
     if offload not in OFFLOAD:
         raise UserError(f"--goal.offload is {offload!r}: {', '.join(OFFLOAD)}")
@@ -34,6 +35,7 @@ def load_pipeline(family: Family, made: Making, device: torch.device, offload: s
             f"--goal.offload {offload} moves parts between GPU and memory, but the model runs on the CPU here: "
             "leave it out"
         )
+    _check_memory(family, made.dtype, device, offload)
     repair_torchvision()
     import diffusers
     import transformers
@@ -70,6 +72,19 @@ def load_pipeline(family: Family, made: Making, device: torch.device, offload: s
         desc="goal video", unit="step", file=sys.stderr, mininterval=0.1 if sys.stderr.isatty() else 15.0
     )
     return pipeline
+
+
+def _check_memory(family: Family, dtype: str, device: torch.device, offload: str) -> None:
+    """Refuses what does not fit: all parts where they run, or in the machine's memory what waits there."""
+    folders = {name: family.part(name) for name in ("transformer", "text_encoder", "vae")}
+    if offload == "none":
+        small = "--goal.offload model keeps one part at a time on it" if device.type == "cuda" else ""
+        check_memory(folders, dtype, device, small)
+        return
+    check_memory(folders, dtype, "cpu")
+    if offload == "model":
+        largest = max(folders, key=lambda name: size_of(folders[name], dtype))
+        check_memory({largest: folders[largest]}, dtype, device, "--goal.offload sequential needs the least")
 
 
 def _load_part(diffusers: Any, name: str, folder: Path, dtype: torch.dtype) -> Any:
