@@ -27,14 +27,16 @@ from torch_bridge.training.clip import blank_words
 
 SIZE = 64
 FRAMES = 17  # of a goal video, one every 8 simulator steps: the 128 steps of one reward window
-VALIDATION = "-025.mp4"  # the last expert of each task is never trained on
 
 
 def split(videos: list[rendered.Video]) -> tuple[list[rendered.Video], list[rendered.Video]]:
-    """Videos to train on, and those held back for validation."""
-    held = [v for v in videos if v.row["file_name"].endswith(VALIDATION)]
-    kept = [v for v in videos if not v.row["file_name"].endswith(VALIDATION)]
-    return kept, held
+    """Videos to train on, and those held back for validation: the last expert of each task and quality."""
+    last = {}
+    for video in videos:
+        if video.row["behaviour"] == "expert":
+            last[video.row["task"], video.row["quality"]] = video
+    held = list(last.values())
+    return [v for v in videos if not any(v is other for other in held)], held
 
 
 def start(work: Path) -> Path:
