@@ -1,8 +1,8 @@
 """A Hugging Face hub of local folders on the loopback address, with a switch for each way in which the real one fails.
 
 It speaks what huggingface_hub asks while it downloads: a repository's information, its access check, its list of
-files, and the files with their headers and ranges. The library reads HF_ENDPOINT when it is imported, so what is tested runs in
-a process of its own, with :meth:`Hub.environment`.
+files, and the files with their headers and ranges. The library reads HF_ENDPOINT when it is imported, so what is tested
+runs in a process of its own, with :meth:`Hub.environment`.
 """
 
 import hashlib
