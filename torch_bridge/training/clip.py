@@ -74,7 +74,7 @@ def _soft_cross_entropy(logits: torch.Tensor, fits: torch.Tensor) -> torch.Tenso
     rows = count > 0
     wanted = fits[rows] / count[rows, None]
     # Less the entropy of the wanted distribution: 0 is perfect, whatever the number of right answers.
-    return -(wanted * F.log_softmax(logits[rows], 1)).sum(1).sub(count[rows].log()).mean()
+    return (-(wanted * F.log_softmax(logits[rows], 1)).sum(1) - count[rows].log()).mean()
 
 
 def blank_words(tokens: torch.Tensor, unknown: int, first_word: int, share: float) -> torch.Tensor:
