@@ -16,6 +16,7 @@ from typing import Any
 
 from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
+from torch_bridge import hub
 from torch_bridge.hub import MODEL, PAPER_CLIP, PAPER_DINO, is_hub_id, locate
 
 EMBEDDED = "embedded-random-v2"
@@ -28,9 +29,6 @@ MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip", 
 _CONFIG = {"vae": "config.json", "clip": "open_clip_config.json", "dino": "config.json"}
 # What a diffusers pipeline consists of; the autoencoder alone is what the reward needs of it.
 PIPELINE = ("transformer", "text_encoder", "tokenizer", "scheduler", "vae")
-_OF_REWARD = ["vae/config.json", "vae/*.safetensors", "transformer/config.json"]
-_OF_PIPELINE = ["model_index.json", "scheduler/*.json", "tokenizer/*"]
-_OF_PIPELINE += [f"{part}/{what}" for part in ("text_encoder", "transformer") for what in ("*.json", "*.safetensors")]
 
 
 @dataclass
@@ -93,8 +91,8 @@ def resolve(
         return _from_folder(folder, "", (revision, say, generates, _above))
     if not is_hub_id(family):
         raise UserError(f"model family {family!r} is no folder here and no hub id (owner/name): check --model.family")
-    wanted = _OF_REWARD + _OF_PIPELINE * generates
-    found = locate(family, wanted, revision, needs=("vae/config.json",), say=say)
+    part = hub.PIPELINE if generates else hub.VAE
+    found = locate(family, part.patterns, revision, needs=part.needs, say=say)
     return _from_folder(found, family, (revision, say, generates, _above))
 
 

@@ -36,7 +36,7 @@ SCHEDULE = {
 
 
 def cogvideox(folder: Path, version: str = "1.0", seed: int = 0) -> Path:
-    """CogVideoX-5b-I2V ('1.0') or CogVideoX1.5-5B-I2V ('1.5'): the whole pipeline, bfloat16, large parts in pieces."""
+    """CogVideoX-5b-I2V ('1.0') or CogVideoX1.5-5B-I2V ('1.5'): the whole pipeline, large parts in pieces, of bfloat16."""
     from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
     from diffusers.utils import logging as diffusers_logging
     from transformers import T5Config, T5EncoderModel
@@ -72,7 +72,7 @@ def cogvideox(folder: Path, version: str = "1.0", seed: int = 0) -> Path:
     diffusers_logging.set_verbosity_error()
     transformer.to(torch.bfloat16).save_pretrained(folder / "transformer", max_shard_size="60KB")
     text.to(torch.bfloat16).save_pretrained(folder / "text_encoder", max_shard_size="40KB")
-    vae.to(torch.bfloat16).save_pretrained(folder / "vae")
+    vae.save_pretrained(folder / "vae")  # float32, as the real one is stored
     CogVideoXDPMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
     parts = {"scheduler": "CogVideoXDPMScheduler", "text_encoder": "T5EncoderModel", "tokenizer": "T5Tokenizer"}
     parts |= {"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"}

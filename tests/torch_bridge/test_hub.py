@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_a_piece_that_an_index_names_is_missed(hub, tmp_path):
     hub.asked.clear()
     assert "FOLDER" in ask(hub, tmp_path)
     assert hub.fetched("model-00002-of-00002.safetensors") and not hub.fetched("model-00001-of-00002.safetensors")
+    by_hand = tmp_path / "cache" / "models" / REPO
+    shutil.copytree(hub.repos[REPO], by_hand)
+    assert Path(ask(hub, tmp_path).removeprefix("FOLDER ").strip()) == by_hand
+    (by_hand / "model-00001-of-00002.safetensors").unlink()
+    assert Path(ask(hub, tmp_path).removeprefix("FOLDER ").strip()) == folder
 
 
 def test_a_revision_that_was_asked_for(hub, tmp_path):
