@@ -63,7 +63,7 @@ def _adapt(family: Path, data: Path, out: Path, args: argparse.Namespace) -> Non
     shutil.rmtree(out / ".work", ignore_errors=True)
 
 
-EXPERTS = ("--stride", "2", "--steps", "400")
+EXPERTS = ("--stride", "1")
 
 
 def _python(arguments: list) -> None:

@@ -93,13 +93,19 @@ def plan(group: str) -> list[Portion]:
         return _evaluation()
     if group not in ("training", "experts"):
         raise UserError(f"There is no data set '{group}'; there are training, experts and evaluation.")
-    counts = _TRAINING if group == "training" else _EXPERTS
-    tasks = split.tasks_of("training" if group == "training" else "paper")
-    seed = TRAINING_SEED if group == "training" else EXPERTS_SEED
-    return [  # seeds of the two qualities do not meet
-        Portion(task, quality, counts[quality], seed + 1000 * full, stride=STRIDE * (1 + full))
-        for quality, full in (("fast", False), ("full", True))
-        for task in tasks
+    # Seeds of the two qualities do not meet.
+    full_seeds = (("fast", 0), ("full", 1000))
+    if group == "experts":  # as a goal video is: 17 frames over 128 steps, so that they need no sampling
+        shown = dict(last_step=128, stride=8)
+        return [
+            Portion(task, quality, _EXPERTS[quality], EXPERTS_SEED + more, **shown)
+            for quality, more in full_seeds
+            for task in split.tasks_of("paper")
+        ]
+    return [
+        Portion(task, quality, _TRAINING[quality], TRAINING_SEED + more, stride=STRIDE * (2 if more else 1))
+        for quality, more in full_seeds
+        for task in split.tasks_of("training")
     ]
 
 
