@@ -3,46 +3,15 @@
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from genreward_jax.errors import UserError
+from tests.torch_bridge.tiny_videos import frames, numbers, rows, write
 from torch_bridge.training import clips, video_folder
 from torch_bridge.training.clips import BadVideo, Episode
-
-
-def frames(count: int, first: int = 0, size: tuple[int, int] = (64, 64)) -> np.ndarray:
-    """Grey frames; frame i is of brightness 4 (first + i), so a frame tells its own number."""
-    levels = (4 * (first + np.arange(count))).astype(np.uint8)
-    return np.broadcast_to(levels[:, None, None, None], (count, *size, 3)).copy()
-
-
-def write(path: Path, array: np.ndarray, codec: str = "libx264rgb", fps: int = 10) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    exact = codec == "libx264rgb"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.options = {"crf": "0" if exact else "10", "g": "5", "preset": "fast" if exact else "10"}
-        stream.height, stream.width = array.shape[1:3]
-        stream.pix_fmt = "rgb24" if exact else "yuv420p"
-        for frame in array:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def numbers(array: np.ndarray) -> list[int]:
-    return np.rint(array.mean((1, 2, 3)) / 4).astype(int).tolist()
-
-
-def rows(folder: Path, *entries: dict | str) -> Path:
-    folder.mkdir(exist_ok=True)
-    lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in entries]
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 def usable(folder: Path, **options) -> tuple[list[Episode], list[str]]:

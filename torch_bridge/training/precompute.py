@@ -116,8 +116,7 @@ def _moments(vae: Any, frames: np.ndarray, noise: float, rng: torch.Generator) -
         return found.mean.float(), found.std.float()
 
     mean, std = (part[0].transpose(0, 1) * vae.config.scaling_factor for part in encode(pixels))
-    image = [encode(one[None]) for one in images]
-    image_mean, image_std = (scaled_image(torch.cat(parts)[:, :, 0], vae) for parts in zip(*image, strict=True))
+    image_mean, image_std = (scaled_image(part[:, :, 0], vae) for part in encode(images))
     found = {"mean": mean, "std": std, "image_mean": image_mean, "image_std": image_std}
     return {key: value.half().cpu() for key, value in found.items()}
 

@@ -107,6 +107,7 @@ def _objective(job: Job, cache: precompute.Cache) -> Denoising:
     # What is trained as a whole is kept in float32: AdamW's small steps vanish in bfloat16.
     transformer = _load(CogVideoXTransformer3DModel, job, "transformer", job.frozen_dtype if lora else torch.float32)
     adapter.merge(transformer, job.family.adapters)
+    torch.manual_seed(options.seed)
     if lora:
         adapter.add(transformer, options.rank, options.alpha)
     else:
