@@ -51,6 +51,7 @@ def load_pipeline(family: Family, made: Making, device: torch.device, offload: s
         )
         for folder in family.adapters:
             _merge(pipeline, folder)
+        _check_complete(pipeline)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
@@ -92,6 +93,14 @@ def _load_part(diffusers: Any, name: str, folder: Path, dtype: torch.dtype) -> A
     if name not in classes:
         raise UserError(f"a family can replace the base's vae and transformer, not its {name} ({folder})")
     return classes[name].from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _check_complete(pipeline: Any) -> None:
+    """Refuses weights that lack what the configuration asks for: the library leaves such tensors without content."""
+    for name in ("transformer", "text_encoder", "vae"):
+        empty = [key for key, value in getattr(pipeline, name).named_parameters() if value.is_meta]
+        if empty:
+            raise ValueError(f"the weights of its {name} lack {len(empty)} tensors, such as {empty[0]}")
 
 
 def _merge(pipeline: Any, folder: Path) -> None:

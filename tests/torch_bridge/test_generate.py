@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genreward_jax.errors import UserError
 from tests.torch_bridge import fake_models
 from torch_bridge.families import resolve
-from torch_bridge.generate import generate
+from torch_bridge.generate import generate, main
 from torch_bridge.generation import making, model_digest
 from torch_bridge.pipeline import load_pipeline
 
@@ -257,10 +258,33 @@ def test_too_little_memory_and_weights_that_cannot_be_loaded_are_said(small, tmp
     copy = tmp_path / "family"
     shutil.copytree(small, copy)
     config = json.loads((copy / "transformer" / "config.json").read_text())
-    (copy / "transformer" / "config.json").write_text(json.dumps({**config, "num_layers": 7, "time_embed_dim": 32}))
+    (copy / "transformer" / "config.json").write_text(json.dumps({**config, "num_layers": 7}))
     family = resolve(str(copy))
+    with pytest.raises(UserError, match="could not be loaded as an image-to-video pipeline: .*transformer lack"):
+        load_pipeline(family, making(family), CPU)
+    (copy / "transformer" / "config.json").write_text(json.dumps({**config, "time_embed_dim": 32}))
     with pytest.raises(UserError, match="could not be loaded as an image-to-video pipeline"):
         load_pipeline(family, making(family), CPU)
     monkeypatch.setattr("torch_bridge.memory.free_memory", lambda device: 1000)
     with pytest.raises(UserError, match="the models need .* of memory as float32 .*transformer"):
         load_pipeline(resolve(str(small)), making(resolve(str(small))), CPU)
+
+
+def test_a_request_is_answered_with_frames_or_one_sentence(small, tmp_path):
+    """What the trainer's process reads: frames.npy and exit code 0, or error.txt and exit code 2."""
+    from genreward_jax.generating import fitted
+
+    family = resolve(str(small))
+    image, _ = fitted(np.full((40, 40, 3), 90, np.uint8), 32, 32)
+    Image.fromarray(image).save(tmp_path / "first_frame.png")
+    request = {"prompt": PROMPT, "seed": 3, "image": "first_frame.png", "family": str(small), "revision": ""}
+    request |= {"device": "cpu", "offload": "none", **asdict(making(family, frames=9, steps=2))}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    assert main([str(tmp_path)]) == 0
+    got = np.load(tmp_path / "frames.npy")
+    np.testing.assert_array_equal(got, generate(family, making(family, 9, 2), PROMPT, image, 3, CPU))
+    (tmp_path / "request.json").write_text(json.dumps({**request, "offload": "model"}))
+    assert main([str(tmp_path)]) == 2
+    assert "runs on the CPU here" in (tmp_path / "error.txt").read_text()
+    (tmp_path / "request.json").write_text("{}")
+    assert main([str(tmp_path)]) == 1
