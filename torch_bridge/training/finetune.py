@@ -113,15 +113,19 @@ def _quiet() -> None:
 
 def _prepare(options: Options, episodes: list[Episode]) -> Any:
     """Finds the model, completes the options by its size, and says what will be done."""
+    import torch
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from genreward_jax.progress import block
     from torch_bridge.families import resolve
     from torch_bridge.generation import making
     from torch_bridge.training.job import Job, shape_of, spatial_factor
 
+    # accelerate joins processes on CPUs only if it is told that there is nothing else.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     # Previews of a large model take their time, and the other processes wait for them.
-    state = PartialState(timeout=timedelta(hours=3))
+    state = PartialState(cpu=cpu, timeout=timedelta(hours=3))
     transformer = options.part == "transformer"
     with state.main_process_first():
         family = resolve(options.model, generates=transformer)
@@ -137,11 +141,11 @@ def _prepare(options: Options, episodes: list[Episode]) -> Any:
     rate = f"{options.lr:g}, {options.steps:,} steps of {options.batch}"
     rate += f" on each of {state.num_processes} processes" if state.num_processes > 1 else ""
     lines = [
-        ("model", f"{family.name}: {weights / 1e6:,.1f} million weights, so the defaults are those of a "
+        ("model", f"{family.name}: {weights / 1e6:,.2f} million weights, so the defaults are those of a "
                   f"{'large' if large else 'small'} model"),
         ("data", f"{len(episodes)} videos in {options.data}"),
         ("clips", f"{shape.frames} frames of {shape.width}x{shape.height}, "
-                  + (f"every {shape.stride}th" if shape.stride else "evenly over the video") + f", {shape.fit}"),
+                  + (f"one frame in {shape.stride}" if shape.stride else "evenly over the video") + f", {shape.fit}"),
         ("training", f"{options.kind}" + (f" of rank {options.rank}" if options.kind == "lora" else "")
                      + f", learning rate {rate}"),
         ("computing", f"{state.device}, {job.precision if job.precision != 'no' else 'float32'}"

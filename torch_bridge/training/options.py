@@ -169,7 +169,7 @@ def _parser() -> _Parser:
     add("--limit", type=int, default=0, help="only the first so many videos; 0: all")
     add("--bad", choices=("refuse", "skip"), default="refuse", help="videos that cannot be used; default: refuse")
     add("--sizes", choices=("same", "any"), default="same", help="any: take videos of other sizes than most")
-    add("--frames", type=int, default=0, help="of a clip, 4k + 1; 0: the model's own")
+    add("--frames", type=int, default=0, help="of a clip, 8k + 1; 0: the model's own")
     add("--height", type=int, default=0, help="in pixels; 0: the model's own")
     add("--width", type=int, default=0, help="in pixels; 0: the model's own")
     add("--stride", type=int, default=0, help="every so many frames from the start; 0: evenly over the whole video")
@@ -222,9 +222,12 @@ def parse(argv: list[str]) -> Options:
     for name in ("limit", "frames", "height", "width", "stride", "threads"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name} is {getattr(options, name)}; it must be 0 or more.")
-    if options.frames and (options.frames < 5 or options.frames % 4 != 1):
-        below = max(5, (options.frames - 1) // 4 * 4 + 1)
-        raise UserError(f"--frames is {options.frames}; CogVideoX takes 4k + 1, such as {below} or {below + 4}.")
+    if options.frames and (options.frames < 9 or options.frames % 8 != 1):
+        below = max(9, (options.frames - 1) // 8 * 8 + 1)
+        raise UserError(
+            f"--frames is {options.frames}; CogVideoX's autoencoder gives back as many frames as it was given for "
+            f"8k + 1 only: take {below} or {below + 8}."
+        )
     return options
 
 
