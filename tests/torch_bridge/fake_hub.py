@@ -22,7 +22,7 @@ class Hub:
 
     Attributes:
         gated: Hub ids whose files only GOOD_TOKEN gets.
-        commits: Hub id to the one revision that it has beside main.
+        commits: Hub id to an older revision that it has beside main, with the same files.
         failing: Status with which every request is answered, 0 for none.
         silent: Seconds for which every request is left waiting.
         cut: File name (its end) to the bytes after which the connection is cut, once; 'always' in `cut_always`.
@@ -33,7 +33,7 @@ class Hub:
 
     def __init__(self, repos: dict[str, Path], commits: dict[str, str] | None = None) -> None:
         self.repos, self.gated = repos, set()
-        self.commits = {repo: hashlib.sha1(repo.encode()).hexdigest() for repo in repos} | (commits or {})
+        self.commits = dict(commits or {})
         self.failing, self.silent = 0, 0.0
         self.cut: dict[str, int] = {}
         self.cut_always = False
@@ -74,6 +74,9 @@ class Hub:
             "no_proxy": "127.0.0.1",
         }
 
+    def newest(self, repo: str) -> str:
+        return hashlib.sha1(repo.encode()).hexdigest()
+
     def files(self, repo: str) -> dict[str, int]:
         folder = self.repos[repo]
         found = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -108,21 +111,21 @@ class _Handler(BaseHTTPRequestHandler):
         if repo not in self.hub.repos:  # the real one answers 401 to who is not logged in
             return self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
         if len(rest) > 1 and rest[0] in ("revision", "tree", "resolve"):
-            if rest[1] not in ("main", self.hub.commits[repo]):
+            if rest[1] not in ("main", self.hub.newest(repo), self.hub.commits.get(repo)):
                 return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
+        commit = self.hub.newest(repo) if len(rest) < 2 or rest[1] == "main" else rest[1]
         if repo in self.hub.gated and token != GOOD_TOKEN and rest[:1] in (["resolve"], ["auth-check"]):
             return self._refuse(403 if token else 401, "GatedRepo", "Access to model is restricted")
         if not path.startswith("/api/"):
-            return self._file(repo, "/".join(rest[2:]))
+            return self._file(repo, commit, "/".join(rest[2:]))
         if rest[:1] == ["auth-check"]:
             return self._json({})
-        return self._json(self._tree(repo) if rest[:1] == ["tree"] else self._info(repo))
+        return self._json(self._tree(repo) if rest[:1] == ["tree"] else self._info(repo, commit))
 
-    def _info(self, repo: str) -> dict:
+    def _info(self, repo: str, commit: str) -> dict:
         files = [{"rfilename": name, "size": size} for name, size in self.hub.files(repo).items()]
         gated = "manual" if repo in self.hub.gated else False
-        sha = self.hub.commits[repo]
-        return {"id": repo, "sha": sha, "private": False, "gated": gated, "siblings": files, "tags": []}
+        return {"id": repo, "sha": commit, "private": False, "gated": gated, "siblings": files, "tags": []}
 
     def _tree(self, repo: str) -> list[dict]:
         return [
@@ -130,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, size in self.hub.files(repo).items()
         ]
 
-    def _file(self, repo: str, name: str) -> None:
+    def _file(self, repo: str, commit: str, name: str) -> None:
         path = self.hub.repos[repo] / name
         if not path.is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found")
@@ -138,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Range", "").startswith("bytes="):
             first = int(self.headers["Range"][6:].split("-")[0])
         self.send_response(206 if first else 200)
-        self.send_header("X-Repo-Commit", self.hub.commits[repo])
+        self.send_header("X-Repo-Commit", commit)
         self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
         self.send_header("X-Linked-Size", str(len(body)))
         self.send_header("Accept-Ranges", "bytes")

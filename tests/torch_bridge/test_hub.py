@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.torch_bridge.fake_hub import BAD_TOKEN, GOOD_TOKEN, OTHER_TOKEN, Hub
+from torch_bridge.hub_errors import reason
 
 ROOT = Path(__file__).resolve().parents[2]
 REPO = "owner/model"
@@ -91,8 +92,9 @@ def test_a_piece_that_an_index_names_is_missed(hub, tmp_path):
 
 
 def test_a_revision_that_was_asked_for(hub, tmp_path):
-    commit = hub.commits[REPO]
-    assert commit in ask(hub, tmp_path, revision=commit)
+    hub.commits[REPO] = "2" * 40
+    assert f"snapshots/{hub.newest(REPO)}" in ask(hub, tmp_path)
+    assert f"snapshots/{'2' * 40}" in ask(hub, tmp_path, revision="2" * 40)
     said = error(hub, tmp_path, revision="1" * 40)
     assert f"has no revision {'1' * 40}: name a branch, tag or commit" in said and "hf download" not in said
 
@@ -143,6 +145,18 @@ def test_a_hub_that_never_answers(hub, tmp_path):
     code = LOCATE.replace("import sys", "import sys\nimport huggingface_hub\nasked = huggingface_hub.HfApi.model_info\n"
         "huggingface_hub.HfApi.model_info = lambda *a, **k: asked(*a, **k | {'timeout': 0.5})", 1)  # fmt: skip
     assert "took too long to answer" in error(hub, tmp_path, code=code)
+
+
+def test_the_reason_is_looked_for_behind_what_the_library_says():
+    """It wraps what happened in a sentence of its own."""
+    from httpx2 import ConnectError
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wrapped = LocalEntryNotFoundError("An error happened while trying to locate the files on the Hub")
+    wrapped.__cause__ = ConnectError("refused")
+    assert reason(wrapped, REPO)[0].startswith("no connection to")
+    assert reason(RuntimeError("first line\nsecond"), REPO) == ("first line", True)
+    assert reason(RuntimeError(), REPO) == ("RuntimeError", True)
 
 
 def test_a_cut_connection_is_taken_up_again(hub, tmp_path):

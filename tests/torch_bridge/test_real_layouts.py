@@ -106,17 +106,13 @@ def test_through_a_hub(made, cache, tmp_path):
             timeout=240,
         )
         assert done.returncode == 0, done.stderr
-        asked = {path.split("/resolve/")[1].split("/", 1)[1] for _, path, _ in server.asked if "/resolve/" in path}
-    assert asked == {
-        "config.json",
-        "model.safetensors",
-        "open_clip_config.json",
-        "open_clip_model.safetensors",
-        "preprocessor_config.json",
-        "tokenizer.json",
-        "transformer/config.json",
-        "vae/config.json",
-        "vae/diffusion_pytorch_model.safetensors",
+        parts = [path[1:].split("/resolve/") for _, path, _ in server.asked if "/resolve/" in path]
+        asked = {repo: {rest.split("/", 1)[1] for name, rest in parts if name == repo} for repo in made}
+        assert {rest.split("/")[0] for name, rest in parts} == set(server.commits.values())
+    video_files = {"transformer/config.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
+    assert asked == {repo: video_files for repo in IDS.values()} | {
+        hub.PAPER_CLIP: {"open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"},
+        hub.PAPER_DINO: {"config.json", "model.safetensors", "preprocessor_config.json"},
     }
     assert all(f"Fetching the model {repo}" in done.stdout for repo in made)
     for repo in out:
@@ -235,6 +231,15 @@ def test_large_frames_go_through_in_tiles(made, cache):
         else:
             likeness = np.corrcoef(tiled.ravel(), whole.ravel())[0, 1]  # each tile has its own norms
             assert 0.7 < likeness < 0.9999, likeness
+
+
+def test_tiles_fit_an_autoencoder_of_any_size(made, cache, tmp_path):
+    """Tiles that are no whole number of latent pixels apart would give latents of another shape."""
+    folder = shutil.copytree(made[IDS["1.0"]], tmp_path / "video")
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    (folder / "vae" / "config.json").write_text(json.dumps(config | {"sample_height": 88, "sample_width": 104}))
+    models = ModelSet(str(folder), {"encode_video"}, device="cpu")
+    assert models.call("encode_video", video(176, 208)).shape == (1, 16, 2, 22, 26)
 
 
 def test_many_large_videos_go_through_one_after_the_other(made, cache):
