@@ -75,7 +75,7 @@ def trained(toy, family, tmp_path_factory):
     said, save = [], adapter.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapter, "save", lambda model, *rest: (said.append(prediction(model)), save(model, *rest)))
-        flags = "--steps 60 --lr 1e-2 --rank 8 --validate-every 30 --videos-every 30 --videos 1".split()
+        flags = "--steps 60 --lr 1e-2 --rank 8 --alpha 16 --validate-every 30 --videos-every 30 --videos 1".split()
         out = train(toy, family, tmp_path_factory.mktemp("run") / "new", *flags, "--validation", 2)
     return out, said[0]
 
@@ -128,7 +128,7 @@ class TestAdapter:
 
     def test_done_already(self, trained, toy, family, capsys):
         before = (trained[0] / "finetune.json").stat().st_mtime_ns
-        flags = "--steps 60 --lr 1e-2 --rank 8 --validate-every 30 --videos-every 30 --videos 1".split()
+        flags = "--steps 60 --lr 1e-2 --rank 8 --alpha 16 --validate-every 30 --videos-every 30 --videos 1".split()
         train(toy, family, trained[0], *flags, "--validation", 2)
         assert "is done already" in capsys.readouterr().out
         train(toy, family, trained[0], *flags, "--validation", 2, "--lr", "1e-3", code=2)
