@@ -19,10 +19,10 @@ class PlainBridge:
         unit = lambda x: (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)  # noqa: E731
         self.images, self.words = unit(rng.standard_normal((frames, width))), unit(rng.standard_normal((texts, width)))
         self.states = rng.standard_normal((frames, features)).astype(np.float32)
-        self.asked, self.dtype, self.clip = [], "float32", "a"
+        self.asked, self.dtype, self.clip, self.vae = [], "float32", "a", "v"
 
     def describe(self):
-        return {"digests": {"vae": "v", "clip": self.clip, "dino": "d"}, "dtype": self.dtype}
+        return {"digests": {"vae": self.vae, "clip": self.clip, "dino": "d"}, "dtype": self.dtype}
 
     def call(self, capability, argument):
         self.asked.append((capability, len(argument)))
@@ -118,9 +118,11 @@ def test_the_same_content_is_made_once(tmp_path):
         digests.add(build(bridge, cache_dir=tmp_path, **change).digest)
     bridge.clip = "b"
     digests.add(build(bridge, cache_dir=tmp_path).digest)
+    bridge.vae = "w"  # it makes no part of the goal, but the reward compares latents of its own
+    digests.add(build(bridge, cache_dir=tmp_path).digest)
     bridge.dtype = "bfloat16"
     digests.add(build(bridge, cache_dir=tmp_path).digest)
-    assert len(digests) == 7 == len(list(tmp_path.iterdir()))
+    assert len(digests) == 8 == len(list(tmp_path.iterdir()))
 
 
 def test_save_and_load(tmp_path):
@@ -132,6 +134,13 @@ def test_save_and_load(tmp_path):
     assert {p.name for p in (tmp_path / "run" / "goal").iterdir()} == files
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["goal"]
     loaded = load_goal(tmp_path / "run" / "goal")
+    kept = tmp_path / "cache"
+    kept.mkdir()
+    (kept / "video.mp4").write_bytes(b"as it was generated")
+    for folder in (kept, tmp_path / "run" / "goal" / "generated"):  # from the cache, then from the run itself
+        goal.generated = str(folder)
+        goal.save(tmp_path / "run" / "goal")
+        assert (tmp_path / "run" / "goal" / "generated" / "video.mp4").read_bytes() == b"as it was generated"
     for name in ("frames", "similarity", "psi", "key_frame", "key_index", "digest", "prompts", "rank", "fps", "source"):
         np.testing.assert_array_equal(getattr(goal, name), getattr(loaded, name))
     assert loaded.video.shape == goal.video.shape and abs(loaded.video.astype(int) - goal.video).max() < 6

@@ -12,7 +12,24 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def make(*arguments, folder=ROOT, code=0):
     """Output of make, in an environment without what a make around this test has set."""
-    ours = ("MAKE", "MFLAGS", "PYTHON", "TASK", "STEPS", "MODEL", "FLAGS", "WORKERS", "RUN", "GOAL", "PRESET", "SEED")
+    ours = (
+        "MAKE",
+        "MFLAGS",
+        "PROMPT",
+        "IMAGE",
+        "FRAMES",
+        "OUT",
+        "PYTHON",
+        "TASK",
+        "STEPS",
+        "MODEL",
+        "FLAGS",
+        "WORKERS",
+        "RUN",
+        "GOAL",
+        "PRESET",
+        "SEED",
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stdout + done.stderr
@@ -73,6 +90,21 @@ def test_values_arrive_as_typed(echoing, value):
 def test_flags_are_read_by_the_shell(echoing):
     said = make("train", "TASK=reach", "FLAGS=--reward.alpha 0 --goal.prompt 'an arm'", folder=echoing).splitlines()
     assert said[5:] == ["--reward.alpha", "0", "--goal.prompt", "an arm"]
+
+
+def test_make_goal_passes_each_variable_as_its_flag(echoing):
+    given = {
+        "TASK": "drawer_close", "PROMPT": "it's a robot; 2 x $HOME", "IMAGE": "a b.png",
+        "MODEL": "THUDM/CogVideoX-5b-I2V", "SEED": "3", "FRAMES": "49", "GOAL": "goal.mp4", "OUT": "goals/x",
+    }  # fmt: skip
+    flags = {
+        "--task": "metaworld_drawer_close", "--goal.prompt": given["PROMPT"], "--goal.image": "a b.png",
+        "--model.family": given["MODEL"], "--goal.seed": "3", "--goal.frames": "49", "--goal.source": "goal.mp4",
+        "--out": "goals/x",
+    }  # fmt: skip
+    said = make("goal", *(f"{name}={value}" for name, value in given.items()), folder=echoing).splitlines()[2:]
+    assert said[0] == "goal" and dict(zip(said[1::2], said[2::2], strict=True)) == flags
+    assert make("goal", folder=echoing).splitlines() == ["-m", "genreward_jax", "goal"]
 
 
 def test_make_eval(echoing):
