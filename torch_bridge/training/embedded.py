@@ -304,7 +304,7 @@ def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[st
 
 
 CLIP_STEPS = 128  # simulator steps that a goal video spans
-STEPS = {"vae": 1500, "transformer": 4500, "clip": 2500, "dino": 700}
+STEPS = {"vae": 1500, "transformer": 4000, "clip": 2500, "dino": 700}
 TRAIN = {"vae": train_vae, "transformer": train_transformer, "clip": train_clip, "dino": train_dino}
 
 
