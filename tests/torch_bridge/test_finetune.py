@@ -336,6 +336,34 @@ class TestRefusals:
         said = capsys.readouterr().err
         assert "is a file; name a folder" in said and "holds other things" in said and "model family" in said
 
+    def test_captions_that_the_model_cannot_read_are_named(self, family, tmp_path, capsys):
+        data = tiny_videos.toy_set(tmp_path / "data", 2)
+        text = (data / "metadata.jsonl").read_text().replace("move down", "move the mug down down down down down")
+        (data / "metadata.jsonl").write_text(text)
+        train(data, family, tmp_path / "out", "--steps", 1, "--videos", 0, "--batch", 1)
+        said = capsys.readouterr().out
+        assert "1 of 3 captions are longer than the model's 6 tokens" in said and "to it: mug, the." in said
+
+    def test_too_little_memory(self, toy, family, tmp_path, capsys, monkeypatch):
+        from torch_bridge import memory
+
+        monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
+        train(toy, family, tmp_path / "out", "--method", "full", code=2)
+        assert "are free on cpu: take --method lora, or a machine with more" in capsys.readouterr().err
+
+    def test_a_model_that_is_not_whole(self, toy, family, tmp_path, capsys):
+        import shutil
+
+        shutil.copytree(family, tmp_path / "cut")
+        weights = tmp_path / "cut/transformer/diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        train(toy, tmp_path / "cut", tmp_path / "out", code=2)
+        weights.unlink()
+        TestResume.reset()
+        train(toy, tmp_path / "cut", tmp_path / "out", code=2)
+        said = capsys.readouterr().err
+        assert "is cut off" in said and "There are no .safetensors in" in said
+
     def test_a_loss_that_is_no_number(self, toy, family, tmp_path, capsys, monkeypatch):
         from torch_bridge.training.denoising import Denoising
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_bridge.training import clips, precompute, previews, vae
+from torch_bridge.training import clips, previews, vae
 from torch_bridge.training.clips import BadVideo, Episode
 from torch_bridge.training.job import Job
 from torch_bridge.training.transformer import dtype_on_disk, load_vae
-from torch_bridge.training.video_folder import complain
+from torch_bridge.training.video_folder import bar_for, complain
 
 HOPS = (1, 2, 4)  # frames from one of a clip to the next, where no --stride is given
 
@@ -59,7 +59,7 @@ def clip(job: Job, episode: Episode, rng: np.random.Generator) -> np.ndarray:
 def _readable(job: Job) -> list[Episode]:
     """The episodes that can be decoded to their end: a clip may begin anywhere in them."""
     good, bad = [], []
-    for episode in precompute.bar_for("reading", job.state.is_main_process)(job.kept):
+    for episode in bar_for("reading", job.state.is_main_process)(job.kept):
         try:
             clips.read(episode, np.array([clips.length(episode) - 1]), (job.shape.height, job.shape.width))
             good.append(episode)

@@ -9,7 +9,6 @@ lies in OUT/.work, and the same command goes on from there.
 
 import hashlib
 import json
-import math
 import os
 import shlex
 import shutil
@@ -58,7 +57,7 @@ def _check_out(out: Path) -> None:
 def _look(options: Options) -> list[Episode]:
     """The usable episodes of the data, before anything heavy is loaded."""
     found, bad = video_folder.find(options.data, options.camera, options.limit)
-    good, more = video_folder.check(found, options.sizes)
+    good, more = video_folder.check(found, options.sizes, video_folder.bar_for("looking", IS_MAIN))
     said = video_folder.complain(options.data, len(good), bad + more, options.bad == "skip")
     if said and IS_MAIN:
         print(said, flush=True)
@@ -83,6 +82,7 @@ def run(options: Options, episodes: list[Episode]) -> Path:
     job = _prepare(options, episodes)
     if not _settle(job):
         return options.out
+    _check_room(job)
     result = job.work / "result"
     if job.state.is_main_process:
         shutil.rmtree(result, ignore_errors=True)
@@ -120,6 +120,7 @@ def _prepare(options: Options, episodes: list[Episode]) -> Any:
     from genreward_jax.progress import block
     from torch_bridge.families import resolve
     from torch_bridge.generation import making
+    from torch_bridge.memory import size_of
     from torch_bridge.training.job import Job, shape_of, spatial_factor
 
     # accelerate joins processes on CPUs only if it is told that there is nothing else.
@@ -129,7 +130,9 @@ def _prepare(options: Options, episodes: list[Episode]) -> Any:
     transformer = options.part == "transformer"
     with state.main_process_first():
         family = resolve(options.model, generates=transformer)
-    weights = count_weights(family.part(options.part))
+    weights = size_of(family.part(options.part), "float32") // 4
+    if not weights:
+        raise UserError(f"There are no .safetensors in {family.part(options.part)}: name a whole model with --model.")
     large = weights >= options_lib.LARGE[options.part]
     made = making(family) if transformer else _clips_of_vae(family, large)
     options.complete(large)
@@ -176,24 +179,26 @@ def _patch(family: Any) -> int:
     return int(json.loads((family.part("transformer") / "config.json").read_text()).get("patch_size", 2))
 
 
-def count_weights(folder: Path) -> int:
-    """Weights of a model, from its files' headers.
+def _check_room(job: Any) -> None:
+    """Refuses a model whose weights, with what training keeps of each, do not fit; clips come on top.
 
     Raises:
-        UserError: No weights there.
+        UserError: Too little memory.
     """
-    from safetensors import SafetensorError, safe_open
+    from torch_bridge.hub import gigabytes
+    from torch_bridge.memory import free_memory, size_of
 
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, "np") as file:
-                total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read ({error}): get this file of the model again.") from error
-    if not total:
-        raise UserError(f"There are no weights in {folder}: name a whole model (a folder with .safetensors in it).")
-    return total
+    folder, device = job.family.part(job.options.part), job.state.device
+    if job.options.kind == "lora":
+        needed, mend = size_of(folder, str(job.frozen_dtype).removeprefix("torch.")), "--precision bf16, or "
+    else:  # weights, gradients and AdamW's two moments in float32
+        needed, mend = 4 * size_of(folder, "float32"), "--method lora, or " if job.options.kind == "full" else ""
+    free = free_memory(device)
+    if needed > free:
+        raise UserError(
+            f"Training this {job.options.part} ({job.options.kind}) needs {gigabytes(needed)} of memory for its "
+            f"weights alone, and {gigabytes(free)} are free on {device}: take {mend}a machine with more."
+        )
 
 
 def _settle(job: Any) -> bool:
@@ -238,8 +243,11 @@ def _digest(episodes: list[Episode]) -> str:
 
 def _finish(job: Any, result: Path, made: dict[str, Any]) -> None:
     """Puts the result in place, ``family.json`` last, and throws the work away."""
+    from torch_bridge.families import SHIPPED
+
     options, out = job.options, job.options.out
-    base = options.model if not Path(options.model).is_dir() else str(Path(options.model).resolve())
+    own = options.model not in SHIPPED and Path(options.model).is_dir()
+    base = str(Path(options.model).resolve()) if own else options.model
     text = {"name": options.name or out.resolve().name, "base": base, **made}
     if options.part == "transformer" and (options.frames or options.height or options.width):
         text["generation"] = {"frames": job.made.frames, "height": job.made.height, "width": job.made.width}

@@ -109,6 +109,7 @@ class Job:
             clip=options.clip,
             accumulate=options.batch // options.micro,
             seed=options.seed,
+            save_every=900.0 if self.large else 120.0,  # gigabytes, against moments
             validate_every=options.validate_every,
             validate_first=True,
         )

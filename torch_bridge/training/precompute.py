@@ -7,7 +7,7 @@ times under fresh noise. Files appear whole, so a run that was stopped goes on w
 import gc
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -172,13 +172,6 @@ def _whole(target: Path, write: Callable[[Path], Any]) -> None:
 def share(items: list, rank: int, processes: int) -> list:
     """One process's part of a list."""
     return items[rank::processes]
-
-
-def bar_for(name: str, shown: bool) -> Callable[[list], Iterator]:
-    """A progress bar around a list; silent in all processes but the first."""
-    from tqdm import tqdm
-
-    return lambda items: tqdm(items, desc=name, disable=not shown, mininterval=1 if os.isatty(2) else 30)
 
 
 def release() -> None:

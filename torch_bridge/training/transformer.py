@@ -11,7 +11,7 @@ from torch_bridge.training import adapter, precompute, previews
 from torch_bridge.training.clips import Episode
 from torch_bridge.training.denoising import Denoising
 from torch_bridge.training.job import Job, spatial_factor
-from torch_bridge.training.video_folder import complain
+from torch_bridge.training.video_folder import bar_for, complain
 
 LEVELS = (125, 375, 625, 875)  # noise steps of the validation, of 1,000
 _TILED = 256 * 256  # pixels above which the autoencoder works in tiles
@@ -47,13 +47,15 @@ def _encode(job: Job, cache: precompute.Cache) -> list[Episode]:
     if not all(cache.video(e).is_file() or cache.bad(e) for e in found):
         vae = load_vae(job)
         mine = precompute.share(found, state.process_index, state.num_processes)
-        bar = precompute.bar_for("latents", state.is_main_process)
+        bar = bar_for("latents", state.is_main_process)
         precompute.encode_videos(vae, mine, job.shape, cache, options.image_noise, options.seed, bar)
         del vae
         precompute.release()
     if not all(cache.text(text).is_file() for text in texts):
         mine = precompute.share(texts, state.process_index, state.num_processes)
         pipeline = _text_pipeline(job)
+        for note in caption_notes(pipeline.tokenizer, texts, job.made.max_text):
+            job.say(note)
         precompute.encode_texts(pipeline, mine, job.made.max_text, cache, state.device)
         del pipeline
         precompute.release()
@@ -64,6 +66,22 @@ def _encode(job: Job, cache: precompute.Cache) -> list[Episode]:
     if said:
         job.say(said)
     return usable
+
+
+def caption_notes(tokenizer: Any, texts: list[str], length: int) -> list[str]:
+    """What the model will not see of the captions: their ends, and words that it has no token for."""
+    notes, unknown = [], tokenizer.unk_token_id
+    cut = [text for text in texts if len(tokenizer(text).input_ids) > length]
+    if cut:
+        notes.append(f"{len(cut)} of {len(texts)} captions are longer than the model's {length} tokens and are cut.")
+    words = sorted({word for text in texts for word in text.split()})
+    lost = [word for word in words if unknown is not None and unknown in tokenizer(word).input_ids]
+    if lost:
+        more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
+        notes.append(
+            f"The model has no token for these words, which all look alike to it: {', '.join(lost[:10])}{more}."
+        )
+    return notes
 
 
 def load_vae(job: Job) -> Any:

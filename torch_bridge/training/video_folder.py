@@ -4,7 +4,9 @@ No torch here. What is wrong with single videos is gathered and told at once, ea
 """
 
 import json
+import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from genreward_jax.errors import UserError
@@ -78,15 +80,18 @@ def _episode(folder: Path, row: object) -> Episode:
     return Episode(name, path, text.strip())
 
 
-def check(episodes: list[Episode], sizes: str = "same") -> tuple[list[Episode], list[str]]:
+def check(
+    episodes: list[Episode], sizes: str = "same", bar: Callable[[list], Iterator] = iter
+) -> tuple[list[Episode], list[str]]:
     """Opens every file once: the episodes that can be used, and a line for each that cannot.
 
     Args:
         episodes: What :func:`find` gave.
         sizes: 'same': a video of another size than most is bad, as it often is another camera; 'any': it is taken.
+        bar: Wraps the list in a progress bar.
     """
     good, bad, shapes = [], [], []
-    for episode in episodes:
+    for episode in bar(episodes):
         try:
             frames, seen = clips.length(episode), clips.look(episode.path)
             if frames < 2:
@@ -126,3 +131,10 @@ def complain(folder: Path, good: int, bad: list[str], skip: bool) -> str:
         f"{len(bad)} bad {several} of {good + len(bad)} in '{folder}' (mend them, or leave them out with --bad skip):\n"
         f"{listed}"
     )
+
+
+def bar_for(name: str, shown: bool) -> Callable[[list], Iterator]:
+    """A progress bar around a list, for those that take a while; silent in all processes but the first."""
+    from tqdm import tqdm
+
+    return lambda items: tqdm(items, desc=name, disable=not shown, delay=1, mininterval=1 if os.isatty(2) else 30)
