@@ -36,7 +36,7 @@ SCHEDULE = {
 
 
 def cogvideox(folder: Path, version: str = "1.0", seed: int = 0) -> Path:
-    """CogVideoX-5b-I2V ('1.0') or CogVideoX1.5-5B-I2V ('1.5'): the whole pipeline, large parts in pieces, of bfloat16."""
+    """CogVideoX-5b-I2V ('1.0') or CogVideoX1.5-5B-I2V ('1.5'): the whole pipeline, large parts in bfloat16 pieces."""
     from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
     from diffusers.utils import logging as diffusers_logging
     from transformers import T5Config, T5EncoderModel
