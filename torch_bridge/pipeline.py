@@ -11,6 +11,7 @@ from torch_bridge.families import Family
 from torch_bridge.generation import OFFLOAD, Making
 from torch_bridge.memory import check_memory, size_of
 from torch_bridge.repairs import repair_torchvision
+from torch_bridge.training.adapter import merge
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TILED = 256 * 256  # pixels of a frame above which the autoencoder works in tiles
@@ -49,8 +50,7 @@ def load_pipeline(family: Family, made: Making, device: torch.device, offload: s
         pipeline = diffusers.CogVideoXImageToVideoPipeline.from_pretrained(
             family.pipeline, dtype=dtype, use_safetensors=True, local_files_only=True, **replaced
         )
-        for folder in family.adapters:
-            _merge(pipeline, folder)
+        merge(pipeline.transformer, family.adapters)
         _check_complete(pipeline)
     except torch.OutOfMemoryError:
         raise
@@ -101,10 +101,3 @@ def _check_complete(pipeline: Any) -> None:
         empty = [key for key, value in getattr(pipeline, name).named_parameters() if value.is_meta]
         if empty:
             raise ValueError(f"the weights of its {name} lack {len(empty)} tensors, such as {empty[0]}")
-
-
-def _merge(pipeline: Any, folder: Path) -> None:
-    """Adds a LoRA to the transformer's own weights, so that it costs nothing while it runs."""
-    pipeline.load_lora_weights(str(folder), use_safetensors=True, local_files_only=True)
-    pipeline.fuse_lora(components=["transformer"])
-    pipeline.unload_lora_weights()
