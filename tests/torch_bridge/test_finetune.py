@@ -181,6 +181,12 @@ class TestResume:
         train(data, family, tmp_path / "out", *self.FLAGS, code=2)
         assert "videos and captions: " in capsys.readouterr().err
 
+    def test_what_never_made_a_step_may_be_begun_with_other_settings(self, toy, family, tmp_path, capsys):
+        train(toy, family, tmp_path / "out", *self.FLAGS, "--validation", 8, code=2)
+        self.reset()
+        out = train(toy, family, tmp_path / "out", *self.FLAGS, "--frames", 17)
+        assert len(figures(out)) == 4 and "- frames: 17" in (out / "README.md").read_text()
+
     def test_latents_are_computed_once(self, toy, family, tmp_path, monkeypatch):
         loads, load = [], transformer.load_vae
         monkeypatch.setattr(transformer, "load_vae", lambda job: (loads.append(1), load(job))[1])
@@ -297,9 +303,9 @@ class TestRefusals:
         said = capsys.readouterr().err
         assert "1 bad video of 4" in said and "cut.mkv: ends after" in said
         TestResume.reset()
-        train(data, family, tmp_path / "skipped", *flags, "--bad", "skip")
+        train(data, family, tmp_path / "out", *flags, "--bad", "skip")  # where it was refused, as the sentence says
         assert "Left out 1 bad video of 4" in capsys.readouterr().out
-        assert "2 videos of" in (tmp_path / "skipped/README.md").read_text()
+        assert "2 videos of" in (tmp_path / "out/README.md").read_text()
 
     @pytest.mark.parametrize(
         ("flags", "sentence"),

@@ -82,7 +82,6 @@ def run(options: Options, episodes: list[Episode]) -> Path:
     job = _prepare(options, episodes)
     if not _settle(job):
         return options.out
-    _check_room(job)
     result = job.work / "result"
     if job.state.is_main_process:
         shutil.rmtree(result, ignore_errors=True)
@@ -154,6 +153,7 @@ def _prepare(options: Options, episodes: list[Episode]) -> Any:
         ("computing", f"{state.device}, {job.precision if job.precision != 'no' else 'float32'}"
                       + (", activations twice" if job.checkpointing else "")),
     ]  # fmt: skip
+    _check_room(job)
     job.say("Fine-tuning\n" + block(lines))
     return job
 
@@ -202,7 +202,7 @@ def _check_room(job: Any) -> None:
 
 
 def _settle(job: Any) -> bool:
-    """Compares with the run that is in OUT, if there is one; False if that one is done.
+    """Compares with the run that is in OUT, if one has begun; False if that one is done.
 
     Raises:
         UserError: Its settings were others.
@@ -214,9 +214,10 @@ def _settle(job: Any) -> bool:
     mine = {**job.options.settings(), "videos and captions": _digest(job.kept), "processes": job.state.num_processes}
     vae = job.options.part == "vae"
     mine["weights"] = digest([job.family.part("vae")]) if vae else model_digest(job.family)
+    begun = (job.losses.parent / "checkpoint.safetensors").is_file() or files[0].is_file()
     before = next((json.loads(path.read_text()) for path in files if path.is_file()), None)
     job.state.wait_for_everyone()
-    if before is not None:
+    if before is not None and begun:
         before = before.get("settings", before)
         changed = [f"{key}: {before.get(key)} -> {mine.get(key)}" for key in sorted(before.keys() | mine.keys())
                    if before.get(key) != mine.get(key)]  # fmt: skip
@@ -229,6 +230,7 @@ def _settle(job: Any) -> bool:
             return False
     elif job.state.is_main_process:
         job.work.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(job.losses.parent, ignore_errors=True)  # a first validation, perhaps of other settings
         _write(job.work / "settings.json", json.dumps(mine, indent=2))
     return True
 

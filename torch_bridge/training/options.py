@@ -137,7 +137,7 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """Whatever the result depends on, by flag; what a run is gone on with must be equal."""
-        free = ("out", "name", "threads")
+        free = ("out", "name", "threads", "bad")
         found = {key.replace("_", "-"): value for key, value in asdict(self).items() if key not in free}
         found["data"] = str(self.data.resolve())
         if Path(self.model).is_dir():

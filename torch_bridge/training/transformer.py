@@ -1,5 +1,6 @@
 """Fine-tuning of the video diffusion transformer, by an adapter or as a whole, on latents that were computed once."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from genreward_jax.errors import UserError
+from torch_bridge.families import digest
 from torch_bridge.training import adapter, precompute, previews
 from torch_bridge.training.clips import Episode
 from torch_bridge.training.denoising import Denoising
@@ -19,7 +21,7 @@ _TILED = 256 * 256  # pixels above which the autoencoder works in tiles
 
 def train(job: Job, result: Path) -> dict[str, Any]:
     """Trains and writes the new weights into ``result``; gives what belongs into its ``family.json``."""
-    cache = precompute.Cache(job.work / "cache")
+    cache = precompute.Cache(job.work / "cache" / _cache_key(job))
     usable = _encode(job, cache)
     job.divide(usable)
     objective = _objective(job, cache)
@@ -37,6 +39,13 @@ def train(job: Job, result: Path) -> dict[str, Any]:
 
     job.fit(objective, batch, measure)
     return save(job, objective.transformer, result) if job.state.is_main_process else {}
+
+
+def _cache_key(job: Job) -> str:
+    """Whatever latents and embeddings depend on besides the video and the caption."""
+    models = digest([job.family.part(part) for part in ("vae", "text_encoder", "tokenizer")])
+    given = (models, job.shape, job.made.max_text, job.options.image_noise, job.options.seed, job.frozen_dtype)
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
 
 
 def _encode(job: Job, cache: precompute.Cache) -> list[Episode]:
