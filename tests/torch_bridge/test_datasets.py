@@ -241,6 +241,14 @@ class TestLeRobot:
         beyond = Episode("y", episodes[1].path, "x", 5.0, 6.0, 10)
         assert "begins at 5.00 s" in video_folder.check([beyond])[1][0]
 
+    def test_a_span_whose_end_is_its_last_frame_and_one_that_is_too_short(self, tmp_path):
+        first, second, _ = video_folder.find(third(tmp_path))[0]
+        inclusive = Episode("x", second.path, "x", 0.6, 1.3, 8)
+        assert numbers(clips.read(inclusive, np.arange(8), (64, 64))) == list(range(6, 14))
+        wrong = Episode("y", first.path, "y", 0.0, 0.6, 12)  # not the next episode's frames instead
+        with pytest.raises(BadVideo, match="ends after 7 of its 12"):
+            clips.read(wrong, np.arange(12), (64, 64))
+
     def test_what_a_sentence_refuses(self, tmp_path):
         second(tmp_path, "v2.1")
         info(tmp_path, "v1.6")

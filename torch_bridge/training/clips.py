@@ -173,7 +173,8 @@ def _frames(episode: Episode) -> Iterator:
                 if episode.end is not None and frame.time is not None:
                     if frame.time < episode.start - half:
                         continue
-                    if frame.time >= episode.end - half:
+                    # Some data sets give the last frame's own time as the end; the count keeps the next episode out.
+                    if frame.time >= episode.end + half:
                         return
                 yield frame
     except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
