@@ -107,7 +107,6 @@ class Setup:
         say(f"NVIDIA GPU: {machine.gpu_sentence(smi)}")
         self.install(machine.jax_extra(smi))
         self.step("the official DreamerV3, completed and built from its release", ["-m", "dreamerv3_patches.build"])
-        self.step("small random models, the default until real ones are named", ["-m", "torch_bridge.embedded"])
         state = {"key": self.key(), "python": list(version_of(str(self.python))), "torch_index": self.torch_index}
         part = self.stamp.with_suffix(".part")
         part.write_text(json.dumps(state))

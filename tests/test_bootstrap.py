@@ -87,7 +87,7 @@ def test_steps_in_order_and_noted_at_the_end(checkout, cpu_machine, capsys):
     setup = Recorder(checkout)
     setup.run()
     names = [" ".join(step) for step in setup.steps]
-    assert [name.split()[1] for name in names] == ["pip"] * 3 + ["dreamerv3_patches.build", "torch_bridge.embedded"]
+    assert [name.split()[1] for name in names] == ["pip"] * 3 + ["dreamerv3_patches.build"]
     assert names[1].endswith("-c constraints.txt torch==9.8.7")  # before all that asks for some torch
     assert names[2].endswith("--no-build-isolation --config-settings editable_mode=compat -e .[dev]")
     assert Setup(checkout).is_done()
