@@ -13,6 +13,7 @@ import pytest
 from genreward_jax import parts
 from genreward_jax.config import parse
 from genreward_jax.rewarding import make_rewarding
+from genreward_jax.video import write_video
 from genreward_jax.windows import sample_indices
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +93,55 @@ def test_windows_hold_the_large_frames_of_their_own_environment(family, tmp_path
         for k, window in enumerate(windows[worker::2]):
             want = frames[k * INTERVAL + 1 + sample_indices(INTERVAL, config.reward.frames)]
             np.testing.assert_array_equal(window.frames, want)
+
+
+def test_a_run_goes_on_with_its_own_goal(tmp_path, monkeypatch):
+    """What was generated lies in the run's folder, so an emptied cache is no reason for another video."""
+    from genreward_jax import generating, goals, rewarding
+    from tests.cli.test_goal import PlainBridge
+    from torch_bridge import client
+
+    class Bridge(PlainBridge):
+        def __init__(self, spec, capabilities, on_event):
+            pass
+
+        def start(self):
+            pass
+
+        close = start
+
+        def add_reward(self, name, spec):
+            pass
+
+        def release(self, keep):
+            pass
+
+        pay = tell = None
+
+    monkeypatch.setattr(client, "Bridge", Bridge)
+    monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path / "cache"))
+    made = []
+
+    def make(folder, request, how, image):
+        made.append(request)
+        frames = np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
+        write_video(folder / "video.mp4", frames, 8, exact=True)
+        (folder / "request.json").write_text(json.dumps(request))
+
+    monkeypatch.setattr(generating, "_make", make)
+    config = parse(
+        "--preset smoke --task metaworld_reach --method genreward_no_fb --env.metaworld.quality fast".split()
+    )
+    digests = []
+    for _ in range(2):
+        started = rewarding.make_rewarding(config, parts.check(config), tmp_path / "run", say=lambda text: None)
+        started.goal.save(tmp_path / "run" / "goal")
+        digests.append(started.goal.digest)
+        started.close()
+        for name in ("generated", "goals"):
+            shutil.rmtree(tmp_path / "cache" / name, ignore_errors=True)
+    assert len(made) == 1 and digests[0] == digests[1]
+    assert goals.load_goal(tmp_path / "run" / "goal").digest == digests[0]
 
 
 def render(seed, actions, folder):
