@@ -95,7 +95,7 @@ def test_windows_hold_the_large_frames_of_their_own_environment(family, tmp_path
             np.testing.assert_array_equal(window.frames, want)
 
 
-def test_a_run_goes_on_with_its_own_goal(tmp_path, monkeypatch):
+def test_a_run_goes_on_with_its_own_goal(family, tmp_path, monkeypatch):
     """What was generated lies in the run's folder, so an emptied cache is no reason for another video."""
     from genreward_jax import generating, goals, rewarding
     from tests.cli.test_goal import PlainBridge
@@ -129,9 +129,7 @@ def test_a_run_goes_on_with_its_own_goal(tmp_path, monkeypatch):
         (folder / "request.json").write_text(json.dumps(request))
 
     monkeypatch.setattr(generating, "_make", make)
-    config = parse(
-        "--preset smoke --task metaworld_reach --method genreward_no_fb --env.metaworld.quality fast".split()
-    )
+    config = configuration(family)
     digests = []
     for _ in range(2):
         started = rewarding.make_rewarding(config, parts.check(config), tmp_path / "run", say=lambda text: None)
