@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from genreward_jax.cache import cache_dir
+from genreward_jax.demonstrations import render
 from genreward_jax.errors import UserError
 
 
@@ -24,15 +25,15 @@ def run(argv: list[str]) -> int:
     parser = _Parser(prog="python -m genreward_jax models-eval", description=__doc__)
     parser.add_argument("--model", nargs="+", default=["embedded", "embedded+experts"], help="families, as for train")
     parser.add_argument("--out", type=Path, default=Path("models-eval"), help="tables, JSON and pictures go here")
-    parser.add_argument("--data", type=Path, default=cache_dir("evaluation"), help="the rendered evaluation set")
+    parser.add_argument("--data", type=Path, default=cache_dir(f"evaluation-{render.FORMAT}"), help="the rendered evaluation set")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--cards", action="store_true", help="write the figures into the first family's model cards")
     args = parser.parse_args(argv)
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is a file; name a folder.")
-    render = ["-m", "genreward_jax.demonstrations.render", "--group", "evaluation"]
-    _python([*render, "--out", args.data, "--workers", args.workers])
+    rendering = ["-m", "genreward_jax.demonstrations.render", "--group", "evaluation"]
+    _python([*rendering, "--out", args.data, "--workers", args.workers])
     made = {}
     for family in args.model:
         folder = args.out / family.replace("/", "_")

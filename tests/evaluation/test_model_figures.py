@@ -13,7 +13,7 @@ def expert(task="pick_place", seed=0, **changes):
         task=task, seed=seed, quality="fast", success_step=40,
         phases=["away", "away", "near", "held", "held", "done", "done", "done"],
         goals={"generated": axes[0], "still": axes[1], "true": axes[0]},
-        windows={"expert": axes[[0, 0]] + 0.1 * seed, "random": axes[[1, 1]], "stop50": (axes[[0, 1]] + axes[[1, 0]]) / 2},
+        windows={"expert": axes[[0, 0]] + 0.1 * seed, "random": axes[[1, 1]], "stop50": axes[[0, 1]] + axes[[1, 0]]},
         features=np.concatenate([axes[[1] * 5], axes[[0] * 3]]), made_features=axes[[1, 0]],
         similarity=np.array([0, 0, 0, 0, 0, 1, 0, 0.5]), psnr=30.0, made=np.zeros((5, 8, 8, 3), np.uint8),
     )  # fmt: skip

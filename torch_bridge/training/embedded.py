@@ -285,8 +285,8 @@ def _latents(vae, videos: list[rendered.Video], path: Path) -> dict[str, np.ndar
     for first in tqdm(range(0, len(clips), 8), desc="latents", mininterval=10):
         pixels = to_pixels(torch.from_numpy(np.stack(clips[first : first + 8])))
         for key, shown in (("latents", pixels), ("image", pixels[:, :, :1])):
-            with torch.no_grad():
-                encoded = vae.encode(shown).latent_dist.mean * vae.config.scaling_factor
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                encoded = vae.encode(shown).latent_dist.mean.float() * vae.config.scaling_factor
             latents[key].append(encoded.transpose(1, 2).half().numpy())
     stacked = {key: np.array(value) for key, value in made.items()}
     stacked |= {key: np.ascontiguousarray(np.concatenate(value)) for key, value in latents.items()}
@@ -313,7 +313,7 @@ def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[st
 
 
 CLIP_STEPS = 128  # simulator steps that a goal video spans
-STEPS = {"vae": 2700, "transformer": 3500, "clip": 1600, "dino": 600}
+STEPS = {"vae": 2700, "transformer": 3000, "clip": 1600, "dino": 600}
 PLAIN = 5 / 9  # share of the autoencoder's steps on the scenes as they were rendered
 TRAIN = {"vae": train_vae, "transformer": train_transformer, "clip": train_clip, "dino": train_dino}
 
