@@ -1,9 +1,9 @@
-"""The models that ship with the project: a small, seeded, randomly initialised family in the libraries' own formats.
+"""The embedded family before training: its architectures, with random weights, in the libraries' own formats.
 
-The same classes as the paper's models, at 64x64 and under 10 MB together, so that everything downstream runs
-through the same code as the real ones. Random weights say little about a task.
+The same classes as the paper's models, at 64x64 and under 20 MB together, so that everything downstream runs through
+the same code as the real ones. ``torch_bridge/training/embedded.py`` trains it; what ships is under ``weights/``.
 
-    python -m torch_bridge.embedded [--out DIR] [--frame-size 64] [--seed 0]
+    python -m torch_bridge.embedded --out DIR [--frame-size 64] [--seed 0]
 """
 
 import argparse
@@ -11,8 +11,7 @@ import json
 import logging
 from pathlib import Path
 
-from genreward_jax.cache import cache_dir, make_once
-from torch_bridge.families import EMBEDDED
+from genreward_jax.cache import make_once
 
 MAX_TEXT = 24  # tokens of a prompt; the longest caption has 20
 
@@ -45,7 +44,7 @@ def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:
         torch.random.set_rng_state(state)
         logging.disable(logging.NOTSET)
     manifest = {
-        "name": EMBEDDED if (frame_size, seed) == (64, 0) else f"embedded-random-{frame_size}-seed{seed}",
+        "name": f"untrained-{frame_size}-seed{seed}",
         "frame_size": frame_size,
         "trained": False,
         "folders": {"vae": "vae", "clip": "clip", "dino": "dino"},
@@ -66,11 +65,6 @@ def generation(frame_size: int) -> dict:
         "fps": 10,
         "max_text": MAX_TEXT,
     }
-
-
-def make_in_cache() -> Path:
-    """The default family's folder in the cache, made if it is not there."""
-    return make_once(cache_dir("models", EMBEDDED), make)
 
 
 def _make_vae(folder: Path, size: int) -> None:
@@ -210,16 +204,13 @@ _PARTS = (("vae", _make_vae), ("clip", _make_clip), ("dino", _make_dino), ("tran
 
 
 def main() -> None:
-    """Makes the family where it is asked for, by default in the cache, and says where it is."""
+    """Makes the family where it is asked for, and says where it is."""
     parser = argparse.ArgumentParser(description="Make the small random model family.")
-    parser.add_argument("--out", type=Path, help="folder to make (default: in the cache)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--frame-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.out is None:
-        folder = make_in_cache()
-    else:
-        folder = make_once(options.out, lambda path: make(path, options.frame_size, options.seed))
+    folder = make_once(options.out, lambda path: make(path, options.frame_size, options.seed))
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
     print(f"random model family ({size:.1f} MB): {folder}")
 

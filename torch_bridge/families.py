@@ -6,20 +6,15 @@ only for what is not on the disk.
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
 from torch_bridge import hub
 from torch_bridge.hub import MODEL, PAPER_CLIP, PAPER_DINO, is_hub_id, locate
 
-EMBEDDED = "embedded-random-v2"
 SHIPPED = ("embedded", "embedded+experts")  # names of what ships with the project
 WEIGHTS = Path(__file__).resolve().parent / "weights"  # and where it is
 PAPER_FRAME_SIZE = 480
@@ -68,7 +63,7 @@ class Family:
 def resolve(
     family: str, revision: str = "", say: Callable[[str], None] = print, generates: bool = False, _above: tuple = ()
 ) -> Family:
-    """Finds a family by name, folder or hub id; a random 'embedded' is made in the cache where no trained one is.
+    """Finds a family by name, folder or hub id.
 
     Args:
         family: 'embedded', 'embedded+experts', a folder, or a hub id.
@@ -82,9 +77,7 @@ def resolve(
     if family in SHIPPED:
         folder = WEIGHTS / family
         if not folder.is_dir():
-            if family != "embedded":
-                raise UserError(f"the model family {family!r} is not in this checkout: {folder} is missing")
-            folder = _random(say)
+            raise UserError(f"the model family {family!r} is not in this checkout: {folder} is missing")
         return _from_folder(folder, "", (revision, say, generates, _above))
     folder = Path(family).expanduser()
     if folder.is_dir():
@@ -94,22 +87,6 @@ def resolve(
     part = hub.PIPELINE if generates else hub.VAE
     found = locate(family, part.patterns, revision, needs=part.needs, say=say)
     return _from_folder(found, family, (revision, say, generates, _above))
-
-
-def _random(say: Callable[[str], None]) -> Path:
-    """The small random family, made by a process of its own: the trainer, which may be the caller, imports no torch."""
-    folder = cache_dir("models", EMBEDDED)
-    if folder.is_dir():
-        return folder
-    say(f"Making the small random models in {folder} ...")
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "torch_bridge.embedded"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"the small random models could not be made: {said[-1]}")
-    return folder
 
 
 def _from_folder(folder: Path, name: str, asked: tuple) -> Family:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # user_rewards.py, here and in t
 
 @pytest.fixture(scope="session")
 def family() -> Path:
-    """The embedded family's folder, made in the cache if set-up has not made it yet."""
+    """The embedded family's folder."""
     from torch_bridge import families
 
     return families.resolve("embedded").folder

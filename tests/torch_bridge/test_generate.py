@@ -34,7 +34,8 @@ def small(tmp_path_factory):
     from torch_bridge import embedded
 
     folder = tmp_path_factory.mktemp("small") / "family"
-    shutil.copytree(embedded.make_in_cache(), folder)
+    folder.mkdir()
+    embedded.make(folder)
     manifest = json.loads((folder / "family.json").read_text())
     manifest["generation"] |= {"width": 32, "height": 32}
     (folder / "family.json").write_text(json.dumps(manifest))
