@@ -8,8 +8,8 @@ from torch import nn
 from torch_bridge.training import augment
 
 GLOBAL, LOCAL = (0.6, 1.0), (0.25, 0.6)  # shares of the picture's side that the two kinds of crop show
-LOCALS = 4
-OUTPUTS = 1024
+LOCALS = 2
+OUTPUTS = 256
 KOLEO_WEIGHT = 0.1
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torch_bridge.dinov3 feeds the model
 
@@ -30,12 +30,15 @@ class SelfDistillation(nn.Module):
 
         super().__init__()
         width = vit.config.hidden_size
-        self.student, self.student_head = vit, DINOProjectionHead(width, 512, 128, OUTPUTS)
+        # All frames show one scene: without batch normalisation centring leaves nothing of their small differences,
+        # and the loss stayed at the logarithm of the number of outputs.
+        head = lambda: DINOProjectionHead(width, 512, 128, OUTPUTS, batch_norm=True)
+        self.student, self.student_head = vit, head()
         # The head's normalised weights cannot be copied as they are.
-        self.teacher, self.teacher_head = copy.deepcopy(self.student), DINOProjectionHead(width, 512, 128, OUTPUTS)
+        self.teacher, self.teacher_head = copy.deepcopy(self.student), head()
         self.teacher_head.load_state_dict(self.student_head.state_dict())
         self.teacher.requires_grad_(False).eval()
-        self.teacher_head.requires_grad_(False).eval()
+        self.teacher_head.requires_grad_(False)
         self.agreement = DINOLoss(OUTPUTS, teacher_temp=0.05, warmup_teacher_temp=0.04)
         self.spread = KoLeoLoss()
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
@@ -47,7 +50,7 @@ class SelfDistillation(nn.Module):
     def train(self, mode: bool = True) -> "SelfDistillation":
         super().train(mode)
         self.teacher.eval()  # in training mode positions are rescaled at random
-        self.teacher_head.eval()
+        self.teacher_head.train()  # its statistics are the batch's own
         return self
 
     def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -61,8 +64,9 @@ class SelfDistillation(nn.Module):
         near = self.student(pixel_values=torch.cat(parts)).pooler_output
         given = self.student_head(torch.cat([seen, near])).float().chunk(2 + LOCALS)
         temperature = 0.04 + 0.01 * min(1.0, float(self.step) / (0.3 * self._steps))
-        agreement = self.agreement(list(wanted), list(given), teacher_temp=temperature)
-        spread = sum(self.spread(half.float()) for half in seen.chunk(2)) / 2
+        with torch.autocast(frames.device.type, enabled=False):  # in bfloat16 what they differ by would be rounded off
+            agreement = self.agreement(list(wanted), list(given), teacher_temp=temperature)
+            spread = sum(self.spread(half.float()) for half in seen.chunk(2)) / 2
         return {"loss": agreement + KOLEO_WEIGHT * spread, "agreement": agreement, "koleo": spread}
 
     def _view(self, images: torch.Tensor, size: int, scale: tuple[float, float]) -> torch.Tensor:

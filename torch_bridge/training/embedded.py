@@ -192,7 +192,7 @@ def train_dino(data: Path, work: Path, steps: int) -> None:
     objective = SelfDistillation(model, steps)
 
     def batch(rng: np.random.Generator) -> np.ndarray:
-        videos = [kept[i] for i in rng.integers(len(kept), size=32)]
+        videos = [kept[i] for i in rng.integers(len(kept), size=24)]
         # Two moments of each video: what tells them apart is the arm, not the scene.
         return np.stack([video.frames[i] for video in videos for i in rng.integers(len(video.frames), size=2)])
 
@@ -313,7 +313,7 @@ def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[st
 
 
 CLIP_STEPS = 128  # simulator steps that a goal video spans
-STEPS = {"vae": 2700, "transformer": 3000, "clip": 1600, "dino": 600}
+STEPS = {"vae": 2700, "transformer": 2200, "clip": 1600, "dino": 500}
 PLAIN = 5 / 9  # share of the autoencoder's steps on the scenes as they were rendered
 TRAIN = {"vae": train_vae, "transformer": train_transformer, "clip": train_clip, "dino": train_dino}
 
