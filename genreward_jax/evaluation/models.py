@@ -71,7 +71,7 @@ def read(folder: Path) -> list[Expert]:
         beside = windows[row["task"], row["quality"], row["seed"]]
         kept = {name: own[name] for name in ("features", "made_features", "similarity", "made")}
         facts = (row["task"], row["seed"], row["quality"], row["success_step"], shown, goals, beside)
-        experts.append(Expert(*facts, psnr=float(own["psnr"]), **kept))
+        experts.append(Expert(*facts, psnr=own["psnr"].item(), **kept))
     return experts
 
 

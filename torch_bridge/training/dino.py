@@ -7,10 +7,10 @@ from torch import nn
 
 from torch_bridge.training import augment
 
-GLOBAL, LOCAL = (0.6, 1.0), (0.25, 0.6)  # shares of the picture's side that the two kinds of crop show
+GLOBAL, LOCAL = (0.92, 1.0), (0.6, 0.85)  # shares of the picture's side that the two kinds of crop show
 LOCALS = 2
 OUTPUTS = 256
-KOLEO_WEIGHT = 0.1
+KOLEO_WEIGHT = 0.02
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torch_bridge.dinov3 feeds the model
 
 
@@ -71,7 +71,7 @@ class SelfDistillation(nn.Module):
 
     def _view(self, images: torch.Tensor, size: int, scale: tuple[float, float]) -> torch.Tensor:
         crops = augment.random_crops(images, size, scale)
-        return (augment.blur(augment.colours(crops, 0.25), 0.3) - self.mean) / self.std
+        return (augment.blur(augment.colours(crops, 0.08), 0.3) - self.mean) / self.std
 
     @torch.no_grad()
     def follow(self) -> None:

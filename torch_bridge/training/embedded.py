@@ -196,7 +196,7 @@ def train_dino(data: Path, work: Path, steps: int) -> None:
         # Two moments of each video: what tells them apart is the arm, not the scene.
         return np.stack([video.frames[i] for video in videos for i in rng.integers(len(video.frames), size=2)])
 
-    settings = loop.Settings(steps=steps, lr=1e-3, warmup=100, decay=0.6, weight_decay=0.04, seed=3)
+    settings = loop.Settings(steps=steps, lr=5e-4, warmup=50, decay=0.6, weight_decay=0.04, seed=3)
     loop.fit(objective, batch, settings, work / "dino", "dino", "bf16", after_step=SelfDistillation.follow)
     objective.teacher.to(torch.float16).save_pretrained(work / "embedded" / "dino", safe_serialization=True)
 
@@ -313,7 +313,7 @@ def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[st
 
 
 CLIP_STEPS = 128  # simulator steps that a goal video spans
-STEPS = {"vae": 2700, "transformer": 2200, "clip": 1600, "dino": 500}
+STEPS = {"vae": 2700, "transformer": 2200, "clip": 1600, "dino": 250}
 PLAIN = 5 / 9  # share of the autoencoder's steps on the scenes as they were rendered
 TRAIN = {"vae": train_vae, "transformer": train_transformer, "clip": train_clip, "dino": train_dino}
 
