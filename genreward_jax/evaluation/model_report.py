@@ -40,6 +40,8 @@ def rows_of(names: tuple[str, ...] = tuple(WANTED)) -> list[tuple[str, str, str]
         form = WANTED[name][1]
         if not name.startswith("auc"):
             rows.append((name, _ABOUT[name], form))
+            if name == "generated":
+                rows.append(("generated_other", f"{_ABOUT[name]}: control: another task's video", form))
             continue
         for fixed, words in (("", "one goal for all seeds"), ("_own", "each seed's own goal")):
             for ending, beside in _BESIDE.items():

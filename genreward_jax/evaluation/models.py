@@ -137,13 +137,29 @@ def key_frame_is_late(expert: Expert) -> bool | None:
     return chosen >= expert.success_step - (expert.success_step - approach) / 5
 
 
-def generated_is_nearer(expert: Expert) -> bool | None:
-    """Whether the generated video ends nearer to the seed's true success frames than to its first frame (DINO)."""
+def generated_is_nearer(expert: Expert, video: Expert | None = None) -> bool | None:
+    """Whether a generated video ends nearer to the seed's true success frames than to its first frame.
+
+    Nearness is DINO's cosine, to the success frames on average. (To the nearest of them it would say nothing: then the
+    video made for another task passes as well.)
+
+    Args:
+        expert: Whose frames are compared with.
+        video: Whose generated video; the expert's own by default, another task's for a control.
+    """
     done = [i for i, phase in enumerate(expert.phases) if phase == "done"]
     if not done:
         return None
-    last = expert.made_features[-1]
+    last = (video or expert).made_features[-1]
     return bool(cosines(expert.features[done], last).mean() > cosines(expert.features[:1], last)[0])
+
+
+def _beside(experts: list[Expert]) -> list[tuple[Expert, Expert]]:
+    """Each expert with the one of the same rank of the group's next task."""
+    tasks = list(dict.fromkeys(e.task for e in experts))
+    by_task = {task: [e for e in experts if e.task == task] for task in tasks}
+    following = dict(zip(tasks, tasks[1:] + tasks[:1], strict=True))
+    return [pair for task in tasks for pair in zip(by_task[task], by_task[following[task]], strict=False)]
 
 
 def share(answers: list[bool | None]) -> float:
@@ -158,6 +174,7 @@ def figures(experts: list[Expert]) -> dict[str, float]:
         "psnr": float(np.mean([e.psnr for e in experts])),
         "key_frame": share([key_frame_is_late(e) for e in experts]),
         "generated": share([generated_is_nearer(e) for e in experts]),
+        "generated_other": share([generated_is_nearer(e, other) for e, other in _beside(experts)]),
         "videos": len(experts),
         "without_success": sum(e.success_step < 0 for e in experts),
     }

@@ -78,7 +78,11 @@ def test_without_success_there_is_no_answer():
 def test_a_video_that_ends_where_it_began_is_not_nearer():
     axes = np.eye(4, dtype=np.float32)
     assert models.generated_is_nearer(expert()) is True
-    assert models.generated_is_nearer(expert(made_features=axes[[0, 1]])) is False
+    back = expert("shelf_place", made_features=axes[[0, 1]])
+    assert models.generated_is_nearer(back) is False
+    assert models.generated_is_nearer(expert(), video=back) is False
+    made = models.figures([expert(), back])
+    assert made["generated"] == 0.5 and made["generated_other"] == 0.5
 
 
 def test_tables_hold_every_figure_and_say_what_is_missed(tmp_path):
