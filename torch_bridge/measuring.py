@@ -89,7 +89,10 @@ def measure(family: str, data: Path, out: Path, device: str = "auto") -> None:
     from safetensors.numpy import save_file
     from tqdm import tqdm
 
-    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    try:
+        rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{data} is no evaluation set, its metadata.jsonl cannot be read: {error}") from error
     measurement, arrays = Measurement(family, device), {}
     for number, row in enumerate(tqdm(rows, desc=f"measuring {family}", mininterval=5)):
         frames, steps = read_frames(data / row["file_name"]), np.array(row["steps"])
@@ -111,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(max(1, args.threads))
     try:
         measure(args.family, args.data, args.out, args.device)
     except UserError as error:

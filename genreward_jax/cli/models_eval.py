@@ -21,6 +21,8 @@ def run(argv: list[str]) -> int:
     """Renders the evaluation set where it is missing, measures each family and writes tables; gives the exit code."""
     from genreward_jax.evaluation import model_report
     from genreward_jax.evaluation import models as judged
+    from torch_bridge.families import resolve
+    from torch_bridge.generation import making
 
     parser = _Parser(prog="python -m genreward_jax models-eval", description=__doc__)
     parser.add_argument("--model", nargs="+", default=["embedded", "embedded+experts"], help="families, as for train")
@@ -33,6 +35,10 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is a file; name a folder.")
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers} must be 1 or more.")
+    for family in args.model:  # before minutes of rendering
+        making(resolve(family, generates=True))
     rendering = ["-m", "genreward_jax.demonstrations.render", "--group", "evaluation"]
     _python([*rendering, "--out", args.data, "--workers", args.workers])
     made = {}
@@ -57,5 +63,7 @@ def _python(arguments: list) -> None:
     env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run([sys.executable, *map(str, arguments)], env=env)
+    if done.returncode == 2:
+        raise SystemExit(2)  # it has said what is wrong
     if done.returncode:
-        raise SystemExit(done.returncode)
+        raise UserError(f"{' '.join(map(str, arguments[:4]))} ended with code {done.returncode}; see above.")

@@ -82,9 +82,18 @@ def table(made: dict[str, dict[str, Any]]) -> str:
                     continue
                 mark = ""
                 if key in WANTED and group == "paper":
-                    mark = "reached" if figures[key] >= WANTED[key][0] else f"BELOW {form.format(WANTED[key][0])}"
+                    mark = verdict(key, figures)
                 lines.append(f"    {about:<95} {_written(figures.get(key), form):>9}  {mark}")
     return "\n".join(lines)
+
+
+def verdict(name: str, figures: dict[str, Any]) -> str:
+    """Whether a figure is what is wanted: 'reached', 'BELOW ...', or 'NO BETTER than a control'."""
+    wanted, form = WANTED[name]
+    if figures[name] < wanted:
+        return f"BELOW {form.format(wanted)}"
+    controls = [figures[f"{name}{ending}"] for ending in ("_other", "_still") if f"{name}{ending}" in figures]
+    return "reached" if all(figures[name] > control for control in controls) else "NO BETTER than a control"
 
 
 def write_cards(family: str, made: dict[str, dict[str, Any]]) -> None:

@@ -92,5 +92,8 @@ def test_tables_hold_every_figure_and_say_what_is_missed(tmp_path):
     text = model_report.markdown(made)
     assert "| 27.9 dB |" in text and "≥ 28.0 dB" in text and text.count("\n") == len(model_report.rows_of()) + 2
     assert "BELOW 28.0 dB" in model_report.table(made) and "reached" in model_report.table(made)
+    counted = {"auc_random": 0.97, "auc_random_other": 0.98, "auc_random_still": 0.1}
+    assert model_report.verdict("auc_random", counted) == "NO BETTER than a control"
+    assert model_report.verdict("auc_random", {**counted, "auc_random_other": 0.6}) == "reached"
     model_report.picture(tmp_path / "a.png", experts)
     assert (tmp_path / "a.png").stat().st_size > 200

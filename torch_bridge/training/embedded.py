@@ -77,6 +77,7 @@ def train_vae(data: Path, work: Path, steps: int) -> None:
     loop.fit(vae.Reconstruction(model), lambda rng: clips(rng, 4, 9), first, work / "vae", "vae", "bf16", measure)
     second = loop.Settings(steps=steps - plain, lr=1e-3, warmup=50, decay=0.6, validate_every=300, seed=5)
     loop.fit(vae.Reconstruction(model), strange, second, work / "vae-strange", "vae, strange scenes", "bf16", measure)
+    model.cpu()
     _set_scaling(model, kept)
     model.to(torch.float16).save_pretrained(work / "embedded" / "vae", safe_serialization=True)
 
@@ -130,7 +131,7 @@ def train_clip(data: Path, work: Path, steps: int) -> None:
     out = work / "embedded" / "clip"
     shutil.copytree(folder, out, dirs_exist_ok=True)
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-    save_for_hf(model.half(), tokenizer, config, out, safe_serialization=True)
+    save_for_hf(model.cpu().half(), tokenizer, config, out, safe_serialization=True)
 
 
 class _LabelledFrames:
@@ -170,9 +171,12 @@ def _normaliser(config: dict):
 def clip_accuracy(model, tokenizer, checks: dict, tasks: tuple[str, ...]) -> dict[str, float]:
     """Share of held-back frames whose phase, and whose task, the nearest caption names rightly."""
 
+    device = next(model.parameters()).device
+    images = model.encode_image(checks["images"].to(device), normalize=True)
+
     def nearest(texts: list[str]) -> np.ndarray:
-        text = model.encode_text(tokenizer(texts), normalize=True)
-        return (model.encode_image(checks["images"], normalize=True) @ text.T).argmax(1).numpy()
+        text = model.encode_text(tokenizer(texts).to(device), normalize=True)
+        return (images @ text.T).argmax(1).cpu().numpy()
 
     phases = nearest([captions.any_task_captions(phase)[0] for phase in captions.PHASES])
     named = nearest([captions.phase_captions(task, "away")[0] for task in tasks])
@@ -285,7 +289,7 @@ def _latents(vae, videos: list[rendered.Video], path: Path) -> dict[str, np.ndar
     for first in tqdm(range(0, len(clips), 8), desc="latents", mininterval=10):
         pixels = to_pixels(torch.from_numpy(np.stack(clips[first : first + 8])))
         for key, shown in (("latents", pixels), ("image", pixels[:, :, :1])):
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
                 encoded = vae.encode(shown).latent_dist.mean.float() * vae.config.scaling_factor
             latents[key].append(encoded.transpose(1, 2).half().numpy())
     stacked = {key: np.array(value) for key, value in made.items()}
@@ -297,7 +301,9 @@ def _latents(vae, videos: list[rendered.Video], path: Path) -> dict[str, np.ndar
 def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[str], each: int) -> float:
     """Squared error of generated latents to the true ones, over that of the first frame held still; 1 is no better."""
     rows = np.flatnonzero(checks["start"] == 0)
-    image = torch.from_numpy(checks["image"][rows]).float() / pipeline.vae.config.scaling_factor
+    device = next(pipeline.transformer.parameters()).device
+    pipeline.to(device)  # the autoencoder took no part in the training, so it is where it was
+    image = torch.from_numpy(checks["image"][rows]).to(device).float() / pipeline.vae.config.scaling_factor
     with torch.no_grad():
         first = pipeline.vae.decode(image.transpose(1, 2)).sample[:, :, 0]
         still = pipeline.vae.encode(first[:, :, None].expand(-1, -1, FRAMES, -1, -1)).latent_dist.mean
@@ -308,7 +314,7 @@ def _error_against_still(pipeline, checks: dict[str, np.ndarray], texts: list[st
         height=SIZE, width=SIZE, num_frames=FRAMES, num_inference_steps=10, guidance_scale=1.0,
         max_sequence_length=MAX_TEXT, output_type="latent", generator=torch.Generator().manual_seed(0),
     ).frames  # fmt: skip
-    true = torch.from_numpy(checks["latents"][rows]).float()
+    true = torch.from_numpy(checks["latents"][rows]).to(device).float()
     return float((made - true).square().mean() / (still - true).square().mean())
 
 

@@ -1,7 +1,7 @@
 """Flags of fine-tuning: what may be given, what fits the model otherwise, and sentences for mistakes. No torch here.
 
 A default depends on what is trained (an adapter, the whole transformer, the autoencoder) and on the model's size: the
-embedded family's transformer has a million parameters, CogVideoX-5B's five thousand million. docs/finetuning.md gives
+embedded family's transformer has 4.5 million parameters, CogVideoX-5B's five thousand million. docs/finetuning.md gives
 their sources.
 """
 
