@@ -108,7 +108,7 @@ def test_embeddings_are_open_clips_own(models, family, frames):
         with torch.inference_mode():
             batch = torch.stack([transform(Image.fromarray(image)) for image in images])
             direct = model.eval().encode_image(batch, normalize=True).numpy()
-        np.testing.assert_allclose(models.call("embed_image", images), direct, atol=2e-3)
+        np.testing.assert_allclose(models.call("embed_image", images), direct, atol=5e-3)  # two ways of resizing
     texts = ["Pick up the cup", "an unheard-of zebra"]
     with torch.inference_mode():
         direct = model.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True).numpy()
