@@ -22,7 +22,7 @@ def ask(bridge, *request):
 
 def test_it_says_what_it_runs(bridge, family):
     said = bridge.describe()
-    assert (said["frame_size"], bridge.frame_size, said["trained"], said["device"]) == (64, 64, False, "cpu")
+    assert (said["frame_size"], bridge.frame_size, said["trained"], said["device"]) == (64, 64, True, "cpu")
     classes = {kind: model["class"] for kind, model in said["models"].items()}
     assert classes == {"vae": "AutoencoderKLCogVideoX", "clip": "CLIP", "dino": "DINOv3ViTModel"}
     assert said["folder"] == str(family) and said["versions"]["torch"] and said["dtype"] == "float32"
