@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
         elif not (family / part / "config.json").is_file() and not (family / part / "open_clip_config.json").is_file():
             _render("training", out / "data", args.workers)
             training = ["-m", "torch_bridge.training.embedded", "--part", part, "--data", out / "data"]
-            _python(training + ["--work", out, "--scale", args.scale, "--threads", args.workers])
+            run_module(training + ["--work", out, "--scale", args.scale, "--threads", args.workers])
         print(f"{part}: done, {clock(time.monotonic() - begun)} since the start", flush=True)
     if (family / "family.json").is_file():
         print(f"The trained models are in {family}; use them with MODEL={family}, judge them with make models-eval.")
@@ -51,14 +51,14 @@ def run(argv: list[str]) -> int:
 
 
 def _render(group: str, folder: Path, workers: int) -> None:
-    _python(["-m", "genreward_jax.demonstrations.render", "--group", group, "--out", folder, "--workers", workers])
+    run_module(["-m", "genreward_jax.demonstrations.render", "--group", group, "--out", folder, "--workers", workers])
 
 
 def _adapt(family: Path, data: Path, out: Path, args: argparse.Namespace) -> None:
     """The adapter for the paper's tasks, by the same command that a user with demonstrations would give."""
     if not (family / "family.json").is_file():
         raise UserError(f"The part experts adapts {family}, which is not whole yet: train its parts first.")
-    _python(["-m", "genreward_jax", "finetune", "--data", data, "--model", family, "--out", out, *EXPERTS])
+    run_module(["-m", "genreward_jax", "finetune", "--data", data, "--model", family, "--out", out, *EXPERTS])
     # The shipped adapter belongs to the shipped family, wherever that lies.
     shutil.rmtree(out / ".work", ignore_errors=True)
 
@@ -66,7 +66,7 @@ def _adapt(family: Path, data: Path, out: Path, args: argparse.Namespace) -> Non
 EXPERTS = ("--stride", "1")
 
 
-def _python(arguments: list) -> None:
+def run_module(arguments: list) -> None:
     """Runs a module in a process of its own; its exit code 2 becomes this process's."""
     root = str(Path(__file__).resolve().parents[2])
     # Threads that spin while they wait make a busy machine ten times slower.

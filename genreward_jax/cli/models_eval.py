@@ -3,11 +3,10 @@
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from genreward_jax.cache import cache_dir
+from genreward_jax.cli.models import run_module
 from genreward_jax.demonstrations import render
 from genreward_jax.errors import UserError
 
@@ -40,12 +39,12 @@ def run(argv: list[str]) -> int:
     for family in args.model:  # before minutes of rendering
         making(resolve(family, generates=True))
     rendering = ["-m", "genreward_jax.demonstrations.render", "--group", "evaluation"]
-    _python([*rendering, "--out", args.data, "--workers", args.workers])
+    run_module([*rendering, "--out", args.data, "--workers", args.workers])
     made = {}
     for family in args.model:
         folder = args.out / family.replace("/", "_")
         measuring = ["-m", "torch_bridge.measuring", "--family", family, "--data", args.data, "--out", folder]
-        _python([*measuring, "--threads", args.workers, "--device", args.device])
+        run_module([*measuring, "--threads", args.workers, "--device", args.device])
         experts = judged.read(folder)
         made[family] = judged.all_figures(experts)
         (folder / "figures.json").write_text(json.dumps(made[family], indent=2) + "\n")
@@ -56,14 +55,3 @@ def run(argv: list[str]) -> int:
     if args.cards:
         model_report.write_cards(args.model[0], made)
     return 0
-
-
-def _python(arguments: list) -> None:
-    root = str(Path(__file__).resolve().parents[2])
-    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run([sys.executable, *map(str, arguments)], env=env)
-    if done.returncode == 2:
-        raise SystemExit(2)  # it has said what is wrong
-    if done.returncode:
-        raise UserError(f"{' '.join(map(str, arguments[:4]))} ended with code {done.returncode}; see above.")
