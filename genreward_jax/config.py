@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from genreward_jax.device import has_gpu
 from genreward_jax.errors import UserError
 
+SETTABLE = ("reward", "fb", "goal")  # sections whose flags a method may set
 PRESETS = ("paper", "cpu", "smoke")  # what --preset may name; the agent's size comes from these
 
 
@@ -37,7 +38,8 @@ def parse(argv: list[str], preset: str = "") -> elements.Config:
 
     ``--preset NAME`` (or a preset's name after ``--configs``) chooses the agent's size; without one it is ``paper``
     where there is an NVIDIA GPU and ``cpu`` elsewhere; ``preset`` replaces that choice (a run's own, when it is
-    continued on another machine). Nothing is read but the YAML files and the command line.
+    continued on another machine). What the method sets (``with`` in ``methods.yaml``) lies over presets and under
+    the flags. Nothing is read but the YAML files and the command line.
 
     Raises:
         UserError: an unknown preset or flag (with the nearest), or a value of another type.
@@ -50,8 +52,35 @@ def parse(argv: list[str], preset: str = "") -> elements.Config:
     layers = ([] if chosen else [preset]) + names
     for name in layers:
         config = config.update(presets[name])
-    config = _parse_flags(config.update(preset=preset), argv)
+    config = config.update(preset=preset)
+    method = _parse_flags(config, argv).method
+    return _parse_flags(with_method(config, method), argv)
+
+
+def with_method(config: elements.Config, method: str) -> elements.Config:
+    """The configuration with what a method sets beside its rewards: ``with`` in its entry of ``methods.yaml``.
+
+    A method that there is not is left for :func:`genreward_jax.methods.load_method` to refuse.
+
+    Raises:
+        UserError: the entry sets a flag that there is not, one that is not its to set, or to a value of another type.
+    """
+    for flag, value in method_flags(method).items():
+        if flag not in config.flat or flag.split(".")[0] not in SETTABLE:
+            known = [key for key in config.flat if key.split(".")[0] in SETTABLE]
+            raise UserError(
+                f"Method '{method}' sets '{flag}' in methods.yaml, no flag of a method: {nearest(flag, known)}"
+            )
+        try:
+            config = config.update({flag: value})
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"Method '{method}' sets {flag} to {value!r} in methods.yaml: {error}") from None
     return config
+
+
+def method_flags(method: str) -> dict[str, Any]:
+    """The flags that a method sets, by full name; none for a method that there is not."""
+    return dict((read_yaml("methods").get(method) or {}).get("with") or {})
 
 
 def _take_configs(argv: list[str], presets: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import elements
 
 from genreward_jax import generating, loggers, parts
+from genreward_jax.config import method_flags
 from genreward_jax.progress import amount, block, clock
 from genreward_jax.rewarding import Rewarding
 
@@ -41,7 +42,7 @@ def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) 
     env = config.env[suite]
     lines = [
         ("task", f"{task} ({suite}), {env.reward} reward, {env.length} steps an episode, {env.quality} rendering"),
-        ("method", f"{config.method}{''.join(f', {t.name} x {t.weight:g}' for t in rewarding.terms)}"),
+        ("method", _method_line(config, rewarding)),
         ("goal", _goal_line(rewarding)),
         ("models", _models_line(rewarding)),
         ("device", f"{config.jax.platform} ({os.cpu_count()} cores), {config.run.envs} environment(s)"),
@@ -54,6 +55,13 @@ def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) 
         text = f"FB learns for {config.fb.train_steps:,.0f} steps and pays afterwards: in this run it never will"
         lines.append(("note", text))
     return "\n" + block(lines) + "\n"
+
+
+def _method_line(config: elements.Config, rewarding: Rewarding) -> str:
+    """The method, its weights, and the flags it sets, with the values that are in force."""
+    text = f"{config.method}{''.join(f', {t.name} x {t.weight:g}' for t in rewarding.terms)}"
+    flags = method_flags(config.method)
+    return f"{text}; with {', '.join(f'{flag} {config.flat[flag]}' for flag in flags)}" if flags else text
 
 
 def _goal_line(rewarding: Rewarding) -> str:

@@ -9,6 +9,7 @@ from genreward_jax import config as config_lib
 from genreward_jax import methods, parts, report
 from genreward_jax.envs.metaworld import TASKS
 from genreward_jax.errors import UserError
+from genreward_jax.rewarding import Rewarding
 
 # Table A of the paper, as printed: row, our flag, value. Discount 0.997 is upstream's horizon 1 / (1 - 0.997).
 TABLE_A = [
@@ -82,6 +83,40 @@ def test_presets_compose_in_order_and_flags_win():
     config = config_lib.parse("--configs smoke genreward --reward.interval 16 --run.steps=1e3".split())
     assert (config.preset, config.method, config.reward.interval, config.run.steps) == ("smoke", "genreward", 16, 1000)
     assert config_lib.parse(["--preset=paper"]).preset == "paper"
+
+
+@pytest.fixture
+def methods_with(monkeypatch):
+    """``methods_with(flags)`` adds a method 'mine' that sets them."""
+    read = config_lib.read_yaml
+
+    def add(flags):
+        mine = {"about": "a test", "rewards": [], "with": flags}
+        monkeypatch.setattr(config_lib, "read_yaml", lambda n: {**read(n), "mine": mine} if n == "methods" else read(n))
+
+    return add
+
+
+def test_what_a_method_sets_lies_over_presets_and_under_flags(methods_with):
+    methods_with({"reward.interval": 16, "fb.dim": 48, "reward.beta": 1})
+    config = config_lib.parse("--preset smoke --reward.beta 2 --method mine".split())
+    assert (config.reward.interval, config.fb.dim, config.reward.beta) == (16, 48, 2.0)  # smoke: 32 and 32
+    assert config_lib.parse("--preset smoke --method none".split()).reward.interval == 32
+    assert "with reward.interval 16, fb.dim 48, reward.beta 2.0" in report._method_line(config, Rewarding([], None))
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"fb.objektive": "paper"}, "did you mean fb.objective"),
+        ({"run.steps": 5}, "Method 'mine' sets 'run.steps'"),
+        ({"fb.dim": "many"}, "Cannot convert 'many'"),
+    ],
+)
+def test_a_method_that_sets_what_it_cannot_is_a_sentence(methods_with, flags, text):
+    methods_with(flags)
+    with pytest.raises(UserError, match=text):
+        config_lib.parse("--preset smoke --method mine".split())
 
 
 def test_the_preset_follows_the_device(monkeypatch):
