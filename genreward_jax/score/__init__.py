@@ -1,0 +1,1 @@
+"""Judging rewards before they are trained on."""
