@@ -105,6 +105,7 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
                 f"the loop waited {stats['waited_s']:.1f} s for them",
             )
         )
+    lines += [("warning", text) for text in run.watch.warnings.values()]
     names = ("videos/episode_beside_goal.mp4", "plots/learning_curve.png", "goal/similarity.png")
     lines += [("look at", str(folder / name)) for name in names if (folder / name).exists()]
     again = "the same command goes on from here" if stopped or step < run.config.run.steps else "raise STEPS= to go on"

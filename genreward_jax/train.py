@@ -28,6 +28,7 @@ from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.watch import Watch, watch_of
 
 DRIFT_IMAGES = 32  # on which the encoder's drift is measured
 DRIFT_EVERY = 16  # rows between them
@@ -49,6 +50,7 @@ class Run:
     stats: EpisodeStats
     stop: "StopSignal"
     usage: elements.Usage
+    watch: Watch
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
     successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))
@@ -216,7 +218,9 @@ def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: 
     """Writes what has gathered since the last time."""
     run.logger.add(train_agg.result())
     run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
-    run.logger.add({f"reward/{k}": v for k, v in run.rewarding.shaper.stats().items()})
+    figures = run.rewarding.shaper.stats()
+    run.logger.add({f"reward/{k}": v for k, v in {**figures, **run.watch.stats()}.items()})
+    run.watch.check(figures)
     run.logger.add(run.replay.stats(), prefix="replay")
     run.logger.add(run.usage.stats(), prefix="usage")
     run.logger.add({"train/updates": int(run.updates)})
@@ -307,13 +311,17 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
     )
     progress = Progress(1, 0, enabled=False)
     usage = elements.Usage(**config.run.usage)
-    run = Run(config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop, usage)
+    watch = watch_of(config, rewarding.terms, say)
+    run = Run(
+        config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop, usage, watch
+    )
     replay.on_row = partial(on_row, run)
     return run
 
 
 def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
     """Follows a shaped row on its way into the replay: episode figures to the log, numbers to the bar."""
+    run.watch.add(row, worker)
     figures = run.stats.add(row, worker)
     if int(run.step) % DRIFT_EVERY == 0:
         run.recent.append(row["image"])
