@@ -65,4 +65,5 @@ def _margins(given: Discrimination, matrix: np.ndarray) -> tuple[float, float, f
     if not margins:
         return np.nan, np.nan, np.nan
     margin, spread = np.mean(margins), np.nanstd(matrix)
-    return margin, margin / spread if spread > 0 else 0.0, np.mean(firsts)
+    rounding = 4 * st.EPSILON * np.nanmax(np.abs(matrix))
+    return margin, margin / spread if spread > rounding else 0.0, np.mean(firsts)

@@ -85,21 +85,17 @@ def sums_of(values: "Sequence[Values]", variant: str) -> np.ndarray:
 
 
 def float_noise(trajectories: "Sequence[Trajectory]", values: "Sequence[Values]", variant: str) -> float:
-    """How far rounding to float32 alone may move an episode's sum.
+    """How far rounding to float32 alone may move an episode's sum: every row by its last digit, all to one side.
 
     As trained, what is rounded is the sum with the environment's reward, which is what the replay keeps.
     """
     most = 0.0
     for trajectory, each in zip(trajectories, values, strict=True):
-        rows = rows_of(each, variant)
-        if not len(rows):
-            continue
+        rows = np.abs(rows_of(each, variant))
         if variant == "as_trained":
             own = np.asarray(trajectory.rewards, np.float64)[np.isfinite(each.as_trained)]
-            largest = max(np.abs(rows).max(), np.abs(rows + own).max())
-        else:
-            largest = np.abs(rows).max()
-        most = max(most, float(st.EPSILON * largest * np.sqrt(len(rows))))
+            rows = np.maximum(rows, np.abs(rows_of(each, variant) + own))
+        most = max(most, st.EPSILON * float(rows.sum()))
     return most
 
 

@@ -1,4 +1,4 @@
-"""The statistics behind ``make score``: areas, rank correlations, and a bootstrap that keeps a seed's episodes together.
+"""The statistics behind ``make score``: areas, rank correlations, a bootstrap that keeps a seed's episodes together.
 
 Plain NumPy and SciPy functions of arrays. Ties are ties: two sums that differ by no more than the rounding of float32
 count as equal, because a reward whose order is made by rounding informs no agent.
