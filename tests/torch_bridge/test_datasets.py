@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genreward_jax.datasets import clips
+from genreward_jax.datasets.clips import BadVideo, Episode
 from genreward_jax.errors import UserError
 from tests.torch_bridge.tiny_videos import frames, numbers, rows, write
-from torch_bridge.training import clips, video_folder
-from torch_bridge.training.clips import BadVideo, Episode
+from torch_bridge.training import video_folder
 
 
 def usable(folder: Path, **options) -> tuple[list[Episode], list[str]]:

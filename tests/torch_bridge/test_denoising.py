@@ -12,9 +12,9 @@ from torch_bridge.repairs import repair_torchvision
 repair_torchvision()
 torch.set_num_threads(1)
 
+from genreward_jax.datasets.clips import Episode  # noqa: E402
 from tests.torch_bridge import fake_models, tiny_family, tiny_videos  # noqa: E402
 from torch_bridge.training import finetune, precompute  # noqa: E402
-from torch_bridge.training.clips import Episode  # noqa: E402
 from torch_bridge.training.denoising import Denoising  # noqa: E402
 from torch_bridge.training.vae import to_pixels  # noqa: E402
 

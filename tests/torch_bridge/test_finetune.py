@@ -289,7 +289,7 @@ class TestRefusals:
     @pytest.mark.parametrize("part", ["transformer", "vae"])
     def test_a_video_that_breaks_off_is_found_while_it_is_read(self, data, family, tmp_path, capsys, part, monkeypatch):
         flags = ["--steps", 1, "--videos", 0, "--batch", 1, "--validation", 1, "--part", part]
-        from torch_bridge.training import clips
+        from genreward_jax.datasets import clips
 
         # The container says how many frames it should have, as mp4 does.
         honest = clips.look

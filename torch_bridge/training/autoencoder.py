@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_bridge.training import clips, previews, vae
-from torch_bridge.training.clips import BadVideo, Episode
+from genreward_jax.datasets import clips
+from genreward_jax.datasets.clips import BadVideo, Episode
+from torch_bridge.training import previews, vae
 from torch_bridge.training.job import Job
 from torch_bridge.training.transformer import dtype_on_disk, load_vae
 from torch_bridge.training.video_folder import bar_for, complain

@@ -18,10 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from genreward_jax.datasets import clips
+from genreward_jax.datasets.clips import Episode
 from genreward_jax.errors import UserError
-from torch_bridge.training import clips, video_folder
 from torch_bridge.training import options as options_lib
-from torch_bridge.training.clips import Episode
+from torch_bridge.training import video_folder
 from torch_bridge.training.options import Options
 
 RECORD = "finetune.json"  # settings and figures of a finished run

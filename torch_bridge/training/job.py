@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from genreward_jax.datasets import clips
+from genreward_jax.datasets.clips import Episode
 from genreward_jax.errors import UserError
 from genreward_jax.progress import say
 from torch_bridge.families import Family
 from torch_bridge.generation import Making
-from torch_bridge.training import clips, loop
-from torch_bridge.training.clips import Episode
+from torch_bridge.training import loop
 from torch_bridge.training.options import Options
 from torch_bridge.training.precompute import Shape
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_bridge.training import clips
-from torch_bridge.training.clips import BadVideo, Episode
+from genreward_jax.datasets import clips
+from genreward_jax.datasets.clips import BadVideo, Episode
 from torch_bridge.training.denoising import encode_text, scaled_image
 from torch_bridge.training.vae import to_pixels
 

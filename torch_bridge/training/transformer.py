@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from genreward_jax.datasets.clips import Episode
 from genreward_jax.errors import UserError
 from torch_bridge.families import digest
 from torch_bridge.training import adapter, precompute, previews
-from torch_bridge.training.clips import Episode
 from torch_bridge.training.denoising import Denoising
 from torch_bridge.training.job import Job, spatial_factor
 from torch_bridge.training.video_folder import bar_for, complain

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from genreward_jax.datasets import clips, lerobot
+from genreward_jax.datasets.clips import BadVideo, Episode
 from genreward_jax.errors import UserError
-from torch_bridge.training import clips, lerobot
-from torch_bridge.training.clips import BadVideo, Episode
 
 METADATA = "metadata.jsonl"
 CAPTIONS = ("text", "caption", "prompt")  # columns that may hold the caption, the first that is there

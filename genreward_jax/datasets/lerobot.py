@@ -9,14 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from genreward_jax.datasets.clips import BadVideo, Episode, inside
 from genreward_jax.errors import UserError
-from torch_bridge.training.clips import BadVideo, Episode, inside
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 def find(folder: Path, camera: str = "", limit: int = 0) -> tuple[list[Episode], list[str]]:
-    """Episodes of a LeRobot data set, not opened yet; see :func:`torch_bridge.training.video_folder.find`.
+    """Episodes of a LeRobot data set, not opened yet; the first so many of them.
 
     Raises:
         UserError: Another version, no such camera, no video feature, or lists that cannot be read.
