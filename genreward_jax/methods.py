@@ -1,6 +1,8 @@
 """Methods: which rewards are added to the environment's own, as ``configs/methods.yaml`` lists them."""
 
 import importlib
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +67,55 @@ def load_method(name: str, flags: dict[str, Any]) -> list[Term]:
             )
         terms.append(Term(entry["name"], entry["class"], float(weight), {**shared, **own}))
     return terms
+
+
+def named_terms(rewards: Any, flags: dict[str, Any]) -> list[Term]:
+    """Rewards named one by one, without a method, for those who have no Dreamer agent.
+
+    Args:
+        rewards: A name in methods.yaml or ``module:Class``; a list of them; or a mapping of names to ``module:Class``
+            or to entries as in methods.yaml.
+        flags: The ``reward`` flags.
+
+    Raises:
+        UserError: No such reward, one that is no reward or needs the agent, a weight that is not finite.
+    """
+    if isinstance(rewards, str):
+        rewards = [rewards]
+    if not rewards or not isinstance(rewards, Mapping | Sequence):
+        raise UserError(f"The rewards are {rewards!r}; name one, as 'video' or 'module:Class', or several.")
+    entries = (
+        rewards.items()
+        if isinstance(rewards, Mapping)
+        else [(name.partition(":")[2] or name, name) for name in rewards]
+    )
+    terms = [_named_term(name, entry, flags) for name, entry in entries]
+    names = [term.name for term in terms]
+    if len(set(names)) < len(names):
+        raise UserError(f"The rewards {', '.join(names)} have names twice; give a mapping of names to classes.")
+    return terms
+
+
+def _named_term(name: str, entry: Any, flags: dict[str, Any]) -> Term:
+    known = {e["name"]: e for method in reversed(read_yaml("methods").values()) for e in method["rewards"]}
+    if isinstance(entry, str):
+        entry = {"class": entry, "weight": 1.0} if ":" in entry else known.get(entry)
+    if entry is None or "class" not in entry:
+        raise UserError(f"There is no reward '{name}': {nearest(name, list(known))} Or write module:Class.")
+    weight = entry.get("weight", 1.0)
+    weight = float(flags[weight] if isinstance(weight, str) else weight)
+    if not math.isfinite(weight):
+        raise UserError(f"The weight of the reward '{name}' is {weight}; it must be a finite number.")
+    own = {flag: flags[flag] for flag in entry.get("flags", [])}
+    shared = {"interval": flags["interval"], "frames": flags["frames"]}
+    reward = import_reward(entry["class"])
+    if not callable(reward) or not hasattr(reward, "needs"):
+        raise UserError(f"{entry['class']!r} is no reward: derive it from genreward_jax.rewards.base.Reward")
+    if reward.outputs:
+        raise UserError(
+            f"The reward '{name}' reads what the Dreamer agent's own networks return ({', '.join(reward.outputs)}), so "
+            "it is there in training only: make train METHOD=genreward."
+        )
+    settings = {**shared, **own, **entry.get("settings", {})}
+    reward(None, **settings)  # its own checks of its settings
+    return Term(name, entry["class"], weight, settings)
