@@ -136,6 +136,11 @@ class RewardShaper:
             self._wait_for_oldest(worker, state)
         return self._release(state)
 
+    def act(self, worker: int, action: np.ndarray) -> None:
+        """Says which action was taken at the row last pushed, for a loop that pushes a row before it acts on it."""
+        if self.workers[worker].previous is not None:
+            self.workers[worker].previous["action"] = np.asarray(action)
+
     def flush(self) -> list[tuple[int, Row]]:
         """Waits for every answer; gives all rows left as (worker, row), each environment's in order."""
         ready = []
