@@ -25,8 +25,8 @@ import embodied.jax.transform  # noqa: E402
 from embodied.jax import internal  # noqa: E402
 
 from dreamerv3_patches import repairs  # noqa: E402
-from dreamerv3_patches.forward_backward import check  # noqa: E402
 from dreamerv3_patches.model import COPY, FB, Model  # noqa: E402
+from genreward_jax.fb import settings as settings_lib  # noqa: E402
 
 Tree = Any
 
@@ -55,7 +55,7 @@ def make_agent(
         UserError: Wrong ``fb`` settings, or an encoder that leaves too coarse an image.
     """
     if fb is not None:
-        check(fb)
+        fb = settings_lib.resolve(fb)
     repairs.set_verbose(verbose)
     fields = embodied.jax.agent.Options.__dataclass_fields__
     internal.setup(**{key: value for key, value in config.jax.items() if key not in fields})

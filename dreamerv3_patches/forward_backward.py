@@ -11,33 +11,10 @@ import ninjax as nj
 import numpy as np
 import optax
 
-from genreward_jax.errors import UserError
 from genreward_jax.fb import losses, networks
 
 Arrays = Mapping[str, jax.Array]
 f32 = jnp.float32
-
-CHOICES = {
-    "next_action": ("replay", "agent"),
-    "z": ("backward", "psi"),
-    "map": ("trained", "fixed"),
-    "encoder": ("live", "frozen"),
-    "pays_from": ("frozen", "start"),
-}
-
-
-def check(config: Mapping[str, Any]) -> None:
-    """Refuses an ``fb`` section that cannot work.
-
-    Raises:
-        UserError: A choice that there is not, or z = psi with fewer than 384 numbers.
-    """
-    for key, choices in CHOICES.items():
-        if config[key] not in choices:
-            raise UserError(f"fb.{key} is {config[key]!r}; it can be: {', '.join(choices)}.")
-    losses.objective(config["objective"])
-    if config["z"] == "psi" and config["dim"] < networks.STATE_DIM:
-        raise UserError(f"fb.z psi needs fb.dim of at least {networks.STATE_DIM}; it is {config['dim']}.")
 
 
 class SlowCopy:
@@ -150,7 +127,7 @@ class ForwardBackward(nj.Module):
         z = networks.reward_z(goal, backward, self.config["z"])
         z = jnp.broadcast_to(z, (len(tokens), *z.shape))
         state = self.map(f32(tokens))
-        return losses.smaller([head(state, action, z) for head in self.heads], backward)
+        return losses.product([head(state, action, z) for head in self.heads], backward)
 
     def flat_action(self, actions: Arrays) -> jax.Array:
         """All actions of a space as one float32 vector: classes as one-hot, numbers cut to [-1, 1]."""

@@ -13,6 +13,7 @@ import numpy as np
 from genreward_jax.config import nearest
 from genreward_jax.envs.metaworld import MetaWorld, check_camera, check_task
 from genreward_jax.errors import UserError
+from genreward_jax.fb import settings as fb_settings
 from genreward_jax.methods import Term, load_method
 from genreward_jax.shaping import reward_rows
 
@@ -20,8 +21,8 @@ FB_OUTPUTS = ("reward_fb", "reward_fb_paid")
 LEAST = {
     "seed": 0, "run.envs": 1, "run.steps": 1, "run.prefill": 0, "run.train_ratio": 0, "batch_size": 1,
     "batch_length": 2, "replay.chunksize": 1, "reward.frames": 1, "reward.interval": 1, "reward.max_pending_rows": 1,
-    "fb.dim": 1, "fb.hidden": 1, "fb.train_steps": 0, "eval.episodes": 1, "eval.first_episodes": 0, "eval.every": 0,
-    "goal.rank": 1, "bridge.threads": 1, "env.metaworld.length": 1, "env.metaworld.repeat": 1,
+    "fb.dim": 1, "fb.hidden": 1, "fb.train_steps": 0, "fb.dino_every": 0, "eval.episodes": 1, "eval.first_episodes": 0,
+    "eval.every": 0, "goal.rank": 1, "bridge.threads": 1, "env.metaworld.length": 1, "env.metaworld.repeat": 1,
     "env.metaworld.sparse_every": 1,
 }  # fmt: skip
 
@@ -46,12 +47,7 @@ def check(config: elements.Config) -> list[Term]:
     reward_rows(terms, flags.length)
     one_of("env.metaworld.reward", flags.reward, ("dense", "sparse", "none"))
     one_of("env.metaworld.quality", flags.quality, ("auto", "fast", "full"))
-    one_of("fb.pays_from", config.fb.pays_from, ("frozen", "start"))
-    one_of("fb.objective", config.fb.objective, ("paper",))
-    one_of("fb.next_action", config.fb.next_action, ("replay", "agent"))
-    one_of("fb.z", config.fb.z, ("backward", "psi"))
-    one_of("fb.map", config.fb.map, ("trained", "fixed"))
-    one_of("fb.encoder", config.fb.encoder, ("live", "frozen"))
+    fb_settings.resolve(config.fb)
     one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     one_of("bridge.device", config.bridge.device, ("auto", "cpu", "cuda"))
     one_of("jax.platform", config.jax.platform, ("auto", "cpu", "cuda"))

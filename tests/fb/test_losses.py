@@ -93,7 +93,7 @@ def test_equation_9_by_hand():
     np.testing.assert_array_equal(padded, np.concatenate([psi, np.zeros(4, np.float32)]))
     heads = [rng.normal(size=(3, dim)).astype(np.float32) for _ in range(2)]
     expected = np.minimum(heads[0] @ backward, heads[1] @ backward)
-    np.testing.assert_allclose(losses.smaller(heads, backward), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.product(heads, backward), expected, rtol=1e-5)
 
 
 def test_networks_have_the_shapes_of_equation_7():

@@ -1,0 +1,63 @@
+"""The ``fb`` section: what its flags may be, and what their 'auto' stands for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from genreward_jax.config import nearest
+from genreward_jax.errors import UserError
+from genreward_jax.goals import FEATURES
+
+STATES = ("tokens", "dino", "deter")
+CHOICES = {
+    "objective": ("paper", "measure"),
+    "next_action": ("auto", "replay", "agent", "actor"),
+    "forward_state": ("auto", *STATES),
+    "backward_state": ("auto", *STATES),
+    "reward_norm": ("none", "running"),
+    "pays_from": ("frozen", "start"),
+    "z": ("backward", "psi"),
+    "map": ("trained", "fixed"),
+    "encoder": ("live", "frozen"),
+}
+# What the literature does belongs to `measure`; `paper` stays as it is printed and published.
+AUTO = {
+    "paper": {
+        "next_action": "replay",
+        "forward_state": "tokens",
+        "backward_state": "tokens",
+        "z_mix": 0.0,
+        "discount": 0.98,
+    },
+    "measure": {
+        "next_action": "actor",
+        "forward_state": "tokens",
+        "backward_state": "dino",
+        "z_mix": 0.5,
+        "discount": 0.98,
+    },
+}
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The section checked, each 'auto' (-1 for a number) replaced by what it stands for under its objective.
+
+    Raises:
+        UserError: A value that cannot be.
+    """
+    config = dict(config)
+    for key, choices in CHOICES.items():
+        if config[key] not in choices:
+            raise UserError(f"--fb.{key} is '{config[key]}': {nearest(str(config[key]), list(choices))}")
+    for key, value in AUTO[config["objective"]].items():
+        if config[key] in ("auto", -1):
+            config[key] = value
+    if not 0 <= config["z_mix"] <= 1:
+        raise UserError(f"--fb.z_mix is {config['z_mix']:g}; it is a share from 0 to 1, or -1 for the objective's own.")
+    if not 0 <= config["discount"] < 1:
+        raise UserError(f"--fb.discount is {config['discount']:g}; it lies from 0 to below 1, or is -1 for 0.98.")
+    for key in ("lr", "target_rate", "actor_noise"):
+        if not config[key] > 0:
+            raise UserError(f"--fb.{key} is {config[key]:g}; it must be more than 0.")
+    if config["z"] == "psi" and config["dim"] < FEATURES:
+        raise UserError(f"--fb.z psi needs --fb.dim of at least {FEATURES}; it is {config['dim']}.")
+    return config
