@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import json
+import shutil
 import sys
 
 import pytest
@@ -11,3 +13,16 @@ def plain_jax():
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_transfer_guard", None)
     yield
+
+
+@pytest.fixture(scope="module")
+def tiny_videos(tmp_path_factory):
+    """The shipped family, making 32x32 videos of 9 frames in two steps."""
+    from torch_bridge.families import resolve
+
+    folder = tmp_path_factory.mktemp("family") / "tiny"
+    shutil.copytree(resolve("embedded").folder, folder)
+    manifest = json.loads((folder / "family.json").read_text())
+    manifest["generation"] |= {"width": 32, "height": 32, "frames": 9, "steps": 2}
+    (folder / "family.json").write_text(json.dumps({**manifest, "name": "tiny"}))
+    return folder

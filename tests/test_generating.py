@@ -18,19 +18,6 @@ from genreward_jax.video import read_video
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory):
-    """The embedded random family with 32x32 videos of 9 frames in two steps."""
-    from torch_bridge.families import resolve
-
-    folder = tmp_path_factory.mktemp("family") / "tiny"
-    shutil.copytree(resolve("embedded").folder, folder)
-    manifest = json.loads((folder / "family.json").read_text())
-    manifest["generation"] |= {"width": 32, "height": 32, "frames": 9, "steps": 2}
-    (folder / "family.json").write_text(json.dumps({**manifest, "name": "tiny"}))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def picture(tmp_path_factory):
     path = tmp_path_factory.mktemp("picture") / "first.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)).save(path)
@@ -44,8 +31,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def flags(family, picture, *more):
-    return parse(["--preset", "smoke", "--model.family", str(family), "--goal.image", str(picture), *more])
+def flags(tiny_videos, picture, *more):
+    return parse(["--preset", "smoke", "--model.family", str(tiny_videos), "--goal.image", str(picture), *more])
 
 
 @pytest.fixture
@@ -65,29 +52,29 @@ def counted(monkeypatch):
     return asked
 
 
-def test_a_video_is_made_by_a_real_process_once(family, picture, cache, monkeypatch):
+def test_a_video_is_made_by_a_real_process_once(tiny_videos, picture, cache, monkeypatch):
     """The trainer's process loads no torch for it; the second time no process is started at all."""
     said, before = [], "torch" in sys.modules
-    made = generate(flags(family, picture), said.append)
+    made = generate(flags(tiny_videos, picture), said.append)
     assert made.frames.shape == (9, 32, 32, 3) and made.frames.dtype == np.uint8 and np.ptp(made.frames) > 10
-    assert made.fps == read_yaml_fps(family) and made.request["model"] == "tiny"
+    assert made.fps == fps_of(tiny_videos) and made.request["model"] == "tiny"
     assert ("torch" in sys.modules) == before
     assert len(said) == 1 and "tiny: 9 frames of 32x32 in 2 steps" in said[0]
     assert {path.name for path in made.folder.iterdir()} == {"video.mp4", "request.json", "first_frame.png"}
     np.testing.assert_array_equal(read_video(made.folder / "video.mp4")[0], made.frames)
     monkeypatch.setattr(generating.subprocess, "run", None)
-    again = generate(flags(family, picture), pytest.fail)
+    again = generate(flags(tiny_videos, picture), pytest.fail)
     np.testing.assert_array_equal(again.frames, made.frames)
     assert again.request == made.request
 
 
-def read_yaml_fps(family):
+def fps_of(family):
     return json.loads((family / "family.json").read_text())["generation"]["fps"]
 
 
-def test_what_the_video_depends_on_makes_another_one(family, picture, cache, counted, tmp_path):
+def test_what_the_video_depends_on_makes_another_one(tiny_videos, picture, cache, counted, tmp_path):
     """Prompt, picture, seed, frames, steps, guidance, dtype and each part of the model; not names, device or words."""
-    first = generate(flags(family, picture), str)
+    first = generate(flags(tiny_videos, picture), str)
     other = tmp_path / "other.png"
     Image.fromarray(np.asarray(Image.open(picture)) // 2).save(other)
     digests = {first.request["digest"]}
@@ -96,15 +83,15 @@ def test_what_the_video_depends_on_makes_another_one(family, picture, cache, cou
         "--model.dtype bfloat16", f"--goal.image {other}", "--task metaworld_reach",
     ]  # fmt: skip
     for change in changes:
-        digests.add(generate(flags(family, picture, *change.split()), str).request["digest"])
+        digests.add(generate(flags(tiny_videos, picture, *change.split()), str).request["digest"])
     for part in ("vae/config.json", "transformer/config.json", "text_encoder/config.json"):
         copy = tmp_path / part.replace("/", "-")
-        shutil.copytree(family, copy)
+        shutil.copytree(tiny_videos, copy)
         (copy / part).write_text((copy / part).read_text() + "\n")
         digests.add(generate(flags(copy, picture), str).request["digest"])
     assert len(digests) == len(counted) == 1 + len(changes) + 3
     moved, same = tmp_path / "moved", tmp_path / "same.png"
-    shutil.copytree(family, moved)
+    shutil.copytree(tiny_videos, moved)
     manifest = json.loads((moved / "family.json").read_text())
     (moved / "family.json").write_text(json.dumps({**manifest, "name": "by another name"}))
     shutil.copy(picture, same)
@@ -113,15 +100,16 @@ def test_what_the_video_depends_on_makes_another_one(family, picture, cache, cou
     assert len(counted) == len(digests)
 
 
-def test_a_kept_video_stands_in_for_the_cache(family, picture, cache, counted, tmp_path):
+def test_a_kept_video_stands_in_for_the_cache(tiny_videos, picture, cache, counted, tmp_path):
     """A run that goes on elsewhere, or after the cache was emptied, has its own; another request's is not taken."""
-    made = generate(flags(family, picture), str)
+    made = generate(flags(tiny_videos, picture), str)
     kept = shutil.copytree(made.folder, tmp_path / "kept")
     shutil.rmtree(cache / "generated")
-    assert generate(flags(family, picture), str, kept=kept).folder == kept and len(counted) == 1
-    assert generate(flags(family, picture, "--goal.seed", "1"), str, kept=kept).folder != kept and len(counted) == 2
+    assert generate(flags(tiny_videos, picture), str, kept=kept).folder == kept and len(counted) == 1
+    other = generate(flags(tiny_videos, picture, "--goal.seed", "1"), str, kept=kept)
+    assert other.folder != kept and len(counted) == 2
     (kept / "request.json").write_text("no json")
-    assert generate(flags(family, picture), str, kept=kept).folder != kept and len(counted) == 3
+    assert generate(flags(tiny_videos, picture), str, kept=kept).folder != kept and len(counted) == 3
 
 
 def script(path, text):
@@ -131,20 +119,20 @@ def script(path, text):
     return str(path)
 
 
-def test_what_the_process_says_is_a_sentence_and_nothing_is_kept(family, picture, cache, tmp_path, capfd):
+def test_what_the_process_says_is_a_sentence_and_nothing_is_kept(tiny_videos, picture, cache, tmp_path, capfd):
     says = script(
         tmp_path / "says", "grep -q first_frame.png $3/request.json && printf 'no room' > $3/error.txt; exit 2"
     )
     with pytest.raises(UserError, match="^no room$"):
-        generate(flags(family, picture, "--bridge.python", says), str)
+        generate(flags(tiny_videos, picture, "--bridge.python", says), str)
     crashes = script(tmp_path / "crashes", "echo 'what went wrong' >&2; exit 3")
     with pytest.raises(UserError, match="tiny failed .exit code 3; what it said stands above.*GOAL=file"):
-        generate(flags(family, picture, "--bridge.python", crashes), str)
+        generate(flags(tiny_videos, picture, "--bridge.python", crashes), str)
     assert "what went wrong" in capfd.readouterr().err
     with pytest.raises(UserError, match="was killed, most likely for memory"):
-        generate(flags(family, picture, "--bridge.python", script(tmp_path / "killed", "kill -9 $$")), str)
+        generate(flags(tiny_videos, picture, "--bridge.python", script(tmp_path / "killed", "kill -9 $$")), str)
     with pytest.raises(UserError, match="could not be started with '/no/python'"):
-        generate(flags(family, picture, "--bridge.python", "/no/python"), str)
+        generate(flags(tiny_videos, picture, "--bridge.python", "/no/python"), str)
     assert not list((cache / "generated").iterdir())
 
 
@@ -179,10 +167,10 @@ def test_a_picture_is_fitted_to_the_model(shape, size, box):
         np.testing.assert_array_equal(inner, fit(picture[None], size[0])[0])
 
 
-def test_a_padded_video_is_cut_back(family, cache, tmp_path, monkeypatch):
+def test_a_padded_video_is_cut_back(tiny_videos, cache, tmp_path, monkeypatch):
     """A wider model is shown the square in the middle of its picture, and readers get that square."""
     wide, square = tmp_path / "wide", tmp_path / "square.png"
-    shutil.copytree(family, wide)
+    shutil.copytree(tiny_videos, wide)
     manifest = json.loads((wide / "family.json").read_text())
     manifest["generation"] |= {"width": 96, "height": 64}
     (wide / "family.json").write_text(json.dumps(manifest))

@@ -1,24 +1,19 @@
 """``fetch-models``: gets a model family's files from the Hugging Face hub ahead of time, and says first how large."""
 
-import argparse
 import json
 from pathlib import Path
 
+from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 from torch_bridge import families, hub
 
 DEFAULT = "THUDM/CogVideoX-5b-I2V"
-USAGE = "fetch-models [--model.family ID_OR_FOLDER] [--model.revision REVISION] [--generation 0|1] [--dry 0|1]"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"fetch-models: {message}; write {USAGE}.")
+USAGE = "[--model.family ID_OR_FOLDER] [--model.revision REVISION] [--generation 0|1] [--dry 0|1]"
 
 
 def run(argv: list[str]) -> int:
     """Lists, then fetches what is missing; gives the exit code. Asks no hub when all is here."""
-    parser = _Parser(prog="python -m genreward_jax fetch-models", description=__doc__)
+    parser = Parser("fetch-models", USAGE, description=__doc__)
     parser.add_argument("--model.family", dest="family", default=DEFAULT, help="hub id or folder")
     parser.add_argument("--model.revision", dest="revision", default="", help="of the video model; '' is the pinned")
     parser.add_argument(
@@ -102,8 +97,10 @@ def _look(missing: dict[str, tuple[hub.Part, str]]) -> dict[str, hub.Listing]:
         )
         listings[repo] = listing
     folder, free = hub.disk()
-    total = sum(listing.missing for listing in listings.values())
-    print(f"To fetch: {hub.gigabytes(total)}, into {folder}, where {hub.gigabytes(free)} are free.", flush=True)
+    if listings:
+        total = hub.gigabytes(sum(listing.missing for listing in listings.values()))
+        without = ", without what was refused" if refused else ""
+        print(f"To fetch: {total}{without}, into {folder}, where {hub.gigabytes(free)} are free.", flush=True)
     if refused:
         raise refused
     return listings

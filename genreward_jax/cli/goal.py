@@ -1,6 +1,5 @@
 """``goal``: makes a task's goal video, picks its key frame, and draws both."""
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ import elements
 import numpy as np
 
 from genreward_jax import config as config_lib
+from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 
 LOOKED_AT = 256  # pixels: a smaller video is enlarged, so that a browser shows more than a stamp
@@ -44,15 +44,10 @@ def run(argv: list[str]) -> int:
 
 def _take_out(argv: list[str]) -> tuple[list[str], str]:
     """Splits ``--out FOLDER`` off."""
-    parser = _Parser(prog="python -m genreward_jax goal", add_help=False, allow_abbrev=False)
+    parser = Parser("goal", "--task metaworld_<task> [--out FOLDER] [--goal.prompt TEXT]", add_help=False)
     parser.add_argument("--out", default="")
     known, rest = parser.parse_known_args(argv)
     return rest, known.out
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"goal: {message}; write goal --task metaworld_<task> [--out FOLDER] [--goal.prompt TEXT].")
 
 
 def _make(config: elements.Config) -> tuple:

@@ -8,20 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 from genreward_jax.progress import clock
 
 PARTS = ("vae", "transformer", "clip", "dino", "experts")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"models: {message}; write models [--out FOLDER] [--parts {' '.join(PARTS)}] [--scale 1.0].")
+USAGE = f"[--out FOLDER] [--parts {' '.join(PARTS)}] [--scale 1.0]"
 
 
 def run(argv: list[str]) -> int:
     """Renders, trains and assembles; gives the exit code."""
-    parser = _Parser(prog="python -m genreward_jax models", description=__doc__)
+    parser = Parser("models", USAGE, description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("models"), help="data, work files and the family go here")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which to train, in this order")
     parser.add_argument("--scale", type=float, default=1.0, help="times the recipe's number of steps")

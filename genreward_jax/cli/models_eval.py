@@ -1,19 +1,14 @@
 """``models-eval``: judges model families on episodes that no model was trained on, and writes the figures down."""
 
-import argparse
 import json
 import os
 from pathlib import Path
 
+from genreward_jax.arguments import Parser
 from genreward_jax.cache import cache_dir
 from genreward_jax.cli.models import run_module
 from genreward_jax.demonstrations import render
 from genreward_jax.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"models-eval: {message}; write models-eval [--model NAME ...] [--out FOLDER] [--cards].")
 
 
 def run(argv: list[str]) -> int:
@@ -23,7 +18,7 @@ def run(argv: list[str]) -> int:
     from torch_bridge.families import resolve
     from torch_bridge.generation import making
 
-    parser = _Parser(prog="python -m genreward_jax models-eval", description=__doc__)
+    parser = Parser("models-eval", "[--model NAME ...] [--out FOLDER] [--cards]", description=__doc__)
     parser.add_argument("--model", nargs="+", default=["embedded", "embedded+experts"], help="families, as for train")
     parser.add_argument("--out", type=Path, default=Path("models-eval"), help="tables, JSON and pictures go here")
     cached = cache_dir(f"evaluation-{render.FORMAT}")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 
 # Weights from which a model gets the 5B model's defaults: its transformer has 5,000 million, its autoencoder 216.
@@ -145,16 +146,11 @@ class Options:
         return {key: value for key, value in found.items() if value is not None}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"finetune: {message}; `python -m genreward_jax finetune --help` lists the flags.")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m genreward_jax finetune",
+def _parser() -> Parser:
+    parser = Parser(
+        "finetune",
+        "--data FOLDER --model NAME --out FOLDER (--help lists the other flags)",
         description="Fine-tune a model family's video model on your videos.",
-        allow_abbrev=False,
         formatter_class=argparse.RawTextHelpFormatter,
         epilog=_table(),
     )
