@@ -1,18 +1,15 @@
 """Plays Meta-World's scripted experts, well and badly, and draws the steps that are asked for."""
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from genreward_jax.demonstrations.behaviours import Actor, reset, steps_until_giving_up
 from genreward_jax.envs import metaworld, rendering
 
 LENGTH = 256  # simulator steps of an episode (section 4.1)
 NEAR = 0.09  # metres between hand and object within which the gripper counts as near it
-NOISE = {"noisy1": 0.3, "noisy2": 0.7, "noisy3": 1.5}  # standard deviation of the noise added to the expert's actions
-STOPS = {"stop25": 0.25, "stop50": 0.5, "stop75": 0.75}  # share of the steps to success after which it gives up
-BEHAVIOURS = ("expert", *NOISE, *STOPS, "random")
 
 
 @dataclass
@@ -22,7 +19,7 @@ class Episode:
     Attributes:
         task: Underscore name.
         seed: Of the places of object and goal, and of the noise.
-        behaviour: One of :data:`BEHAVIOURS`.
+        behaviour: One of :data:`behaviours.BEHAVIOURS`.
         steps: int64, (N,): simulator steps at which a frame was drawn; 0 is the reset.
         frames: uint8, (N, S, S, 3).
         phases: N names from :data:`captions.PHASES`, or '' where none fits.
@@ -60,38 +57,20 @@ class Stage:
             KeyError: No such behaviour.
         """
         wanted = sorted(set(steps))
-        gives_up = None
-        if behaviour in STOPS:
-            reached = self._simulate(seed, "expert", LENGTH, ())[1]
-            gives_up = round(STOPS[behaviour] * (reached if reached > 0 else LENGTH // 2))
-        drawn, success_step = self._simulate(seed, behaviour, wanted[-1], wanted, gives_up)
-        frames, phases = zip(*drawn, strict=True)
-        return Episode(self.task, seed, behaviour, np.array(wanted), np.stack(frames), list(phases), success_step)
-
-    def _simulate(self, seed, behaviour, length, wanted, gives_up=None) -> tuple[list[tuple[np.ndarray, str]], int]:
-        from metaworld.policies import ENV_POLICY_MAP
-
-        if behaviour not in BEHAVIOURS:
-            raise KeyError(f"there is no behaviour {behaviour!r}: {', '.join(BEHAVIOURS)}")
-        sim, policy = self._sim, ENV_POLICY_MAP[self.task.replace("_", "-") + "-v3"]()
-        rng = np.random.default_rng([seed, 1])
-        sim.np_random = np.random.default_rng([seed, 0])
-        state, _ = sim.reset()
+        gives_up = steps_until_giving_up(self._sim, self.task, behaviour, seed, LENGTH)
+        actor, state = Actor(self.task, behaviour, seed, gives_up), reset(self._sim, seed)
         drawn, success_step, signals = [], -1, _Signals()
-        for step in range(length + 1):
+        for step in range(wanted[-1] + 1):
             if step:
-                lost = behaviour == "random" or (gives_up is not None and step > gives_up)
-                action = rng.uniform(-1, 1, 4) if lost else _expert_action(policy, state)
-                if behaviour in NOISE:
-                    action = action + rng.normal(0, NOISE[behaviour], 4) * np.array([1, 1, 1, 0.3])
-                state, _, _, _, info = sim.step(np.clip(action, -1, 1).astype(np.float32))
+                state, _, _, _, info = self._sim.step(actor.act(state))
                 signals.see(state, info)
                 if info["success"] and success_step < 0:
                     success_step = step
             if step in wanted:
                 self._scene.update()
                 drawn.append((self._scene.draw(self._size, self._size), signals.phase))
-        return drawn, success_step
+        frames, phases = zip(*drawn, strict=True)
+        return Episode(self.task, seed, behaviour, np.array(wanted), np.stack(frames), list(phases), success_step)
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -119,9 +98,3 @@ class _Signals:
             self.phase = "held"
         else:
             self.phase = "near" if near else "away"
-
-
-def _expert_action(policy, state: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():  # the experts warn that they ask for more than is allowed
-        warnings.simplefilter("ignore")
-        return np.clip(policy.get_action(state), -1, 1).astype(np.float64)

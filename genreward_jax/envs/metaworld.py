@@ -233,6 +233,10 @@ class MetaWorld:
         self._done = terminal or self._step >= self._length
         return self._row(dense, success, terminal)
 
+    def seek(self, seed: int) -> None:
+        """Makes the next episode the first of another seed, as a new environment would begin it."""
+        self._seed, self._episode, self._done = int(seed), -1, True
+
     def close(self) -> None:
         """Frees the renderer and lets go of the frame slots; the environment cannot be used after it."""
         self._scene.close()
