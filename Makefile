@@ -19,10 +19,14 @@ RUN_SETUP := $(ANY_PYTHON); "$$p" -m genreward_jax.bootstrap
 quote = '$(subst ','\'',$(1))'
 flag = $(if $(value $(2)), $(1) $(call quote,$(3)$(value $(2))))
 
+# TASK=shelf_place is metaworld_shelf_place; TASK=gym_CartPole-v1 is itself.
+SUITE = $(if $(filter gym_%,$(value TASK)),,metaworld_)
+
 # One line a variable: the name on the make line and the flag of `python -m genreward_jax train` that it stands for.
-TRAIN_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--preset,PRESET)$(call flag,--method,METHOD)$\
-	$(call flag,--env.metaworld.reward,ENV_REWARD)$(call flag,--run.steps,STEPS)$(call flag,--seed,SEED)$\
-	$(call flag,--logdir,LOGDIR)$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)
+TRAIN_FLAGS = $(call flag,--task,TASK,$(SUITE))$(call flag,--preset,PRESET)$(call flag,--method,METHOD)$\
+	$(call flag,--env.$(or $(SUITE:_=),gym).reward,ENV_REWARD)$(call flag,--run.steps,STEPS)$(call flag,--seed,SEED)$\
+	$(call flag,--logdir,LOGDIR)$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)$\
+	$(call flag,--goal.prompt,PROMPT)$(call flag,--goal.image,IMAGE)
 FETCH_FLAGS = $(call flag,--model.family,MODEL)$(call flag,--model.revision,REVISION)$\
 	$(call flag,--generation,GENERATION)$(call flag,--dry,DRY)
 
@@ -47,7 +51,7 @@ setup: ## set up .venv and stop: PYTHON=/path/to/python3.12 TORCH_INDEX=url AGAI
 setup-if-needed:
 	@$(RUN_SETUP) --if-needed
 
-train: setup-if-needed ## train: TASK=shelf_place STEPS= SEED= METHOD= ENV_REWARD= LOGDIR= PRESET= GOAL= MODEL= FLAGS='--any.flag 1'
+train: setup-if-needed ## train: TASK=shelf_place (or gym_CartPole-v1) STEPS= SEED= METHOD= ENV_REWARD= LOGDIR= PRESET= GOAL= MODEL= PROMPT= IMAGE= FLAGS='--any.flag 1'
 	@exec $(VENV) -m genreward_jax train$(TRAIN_FLAGS) $(value FLAGS)
 
 goal: setup-if-needed ## make a goal video and its key frame: TASK=shelf_place PROMPT='...' IMAGE=first.png MODEL= SEED= FRAMES= GOAL=file OUT=folder

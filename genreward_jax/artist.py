@@ -28,8 +28,8 @@ class Artist:
 
     def run(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
         """A run's learning curve, and its first filmed episode beside the goal video; returns at once."""
-        _, task = parts.split_task(config.task)
-        title = f"{task}, {config.env.metaworld.reward} reward, {config.method}"
+        suite, task = parts.split_task(config.task)
+        title = f"{task}, {config.env[suite].reward} reward, {config.method}"
         caption = f"seed {config.seed}, preset {config.preset}, {config.jax.platform}"
         filmed = [np.stack(episode.frames) for episode in played if episode.frames]
         shown = filmed[0] if filmed and goal is not None else None

@@ -14,8 +14,8 @@ class _Episode:
     score_env: float = 0.0  # the return of the environment's reward as it is used (dense, sparse or none)
     total: float = 0.0
     added: float = 0.0
-    success: float = 0.0
-    success_last: float = 0.0
+    success: float = np.nan  # where the environment does not say
+    success_last: float = np.nan
     length: int = 0
     paid: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -41,8 +41,8 @@ class EpisodeStats:
         episode.score_env += float(row["reward_env"])
         episode.total += abs(float(row["reward"]))
         episode.added += abs(float(row["reward"]) - float(row["reward_env"]))
-        episode.success_last = float(row.get("log/success", 0.0))
-        episode.success = max(episode.success, episode.success_last)
+        episode.success_last = float(row.get("log/success", np.nan))
+        episode.success = float(np.fmax(episode.success, episode.success_last))
         episode.length += not row["is_first"]
         for name in self.names:
             value = float(row[f"reward_{name}"])

@@ -18,8 +18,8 @@ import numpy as np
 
 from genreward_jax.cache import cache_dir, make_once
 from genreward_jax.config import read_yaml
-from genreward_jax.envs.metaworld import check_task
 from genreward_jax.errors import UserError
+from genreward_jax.suites import split_task
 from genreward_jax.video import SMALLEST, read_video, write_video
 
 FORMAT = 1  # part of the cache key: raise it when the same request comes to mean another video
@@ -27,6 +27,7 @@ VIDEO, REQUEST = "video.mp4", "request.json"  # what a cached video's folder hol
 _ROOT = str(Path(__file__).resolve().parent.parent)
 # The project goes to the end of the path: another interpreter keeps its own NumPy and torch.
 _START = f"import sys; sys.path.append({_ROOT!r}); from torch_bridge.generate import main; sys.exit(main())"
+DONE = ("the task is done", "the goal is reached")  # for CLIP, where a task has no words
 _ONLY_GENERATED = ("image", "seed", "frames", "steps", "guidance", "offload")
 
 
@@ -68,7 +69,16 @@ def key_prompts(config: elements.Config) -> tuple[str, ...]:
 
 
 def _words(config: elements.Config) -> dict[str, Any]:
-    return read_yaml("tasks")[check_task(config.task)]
+    """The task's own ``prompt`` for the video model, '' for a Gymnasium task, and ``key_frame``'s for CLIP."""
+    suite, task = split_task(config.task)
+    return read_yaml("tasks")[task] if suite == "metaworld" else {"prompt": "", "key_frame": DONE}
+
+
+def has_no_goal(config: elements.Config) -> bool:
+    """Whether the flags name no goal video and the task, a Gymnasium one, has none of its own."""
+    goal = config.goal
+    own = goal.source in ("generated", "expert") and not (goal.prompt and goal.image)
+    return split_task(config.task)[0] == "gym" and own
 
 
 def check(config: elements.Config) -> None:
@@ -80,6 +90,11 @@ def check(config: elements.Config) -> None:
     from torch_bridge.generation import OFFLOAD, check_frames
 
     goal, defaults = config.goal, read_yaml("defaults")["goal"]
+    if has_no_goal(config):
+        raise UserError(
+            f"'{config.task}' has neither an expert nor words and a picture of its own: give a goal video (GOAL=file), "
+            f"or the words and the first frame to generate one from (PROMPT='...' IMAGE=first.png), or METHOD=none."
+        )
     video_prompt(config)
     if goal.source != "generated":
         idle = [name for name in _ONLY_GENERATED if goal[name] != defaults[name]]
@@ -179,8 +194,9 @@ def first_image(config: elements.Config, size: int) -> np.ndarray:
     if config.goal.image:
         return read_image(config.goal.image)
     view = config.env.metaworld
+    _, task = split_task(config.task)
     seed, folder = int(config.goal.seed), cache_dir("first_frames")
-    path = first_frame(check_task(config.task), seed, size, folder, camera=view.camera, quality=view.quality)
+    path = first_frame(task, seed, size, folder, camera=view.camera, quality=view.quality)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from genreward_jax import generating
 from genreward_jax.cache import cache_dir
-from genreward_jax.envs.metaworld import check_task
+from genreward_jax.suites import seed_of, split_task
 from genreward_jax.video import read_video
 
 EXPERT_SEED = 7  # the expert of a goal video plays episodes that no training run draws
@@ -55,11 +55,10 @@ def goal_video(
     if config.goal.source != "expert":
         return GoalVideo(*read_video(config.goal.source), config.goal.source)
     from genreward_jax.envs.expert import expert_video
-    from genreward_jax.parts import seed_of
 
     view = config.env.metaworld
     path = expert_video(
-        check_task(config.task),
+        split_task(config.task)[1],
         seed_of(EXPERT_SEED, config.seed),
         EXPERT_SIZE,
         cache_dir("expert_videos"),

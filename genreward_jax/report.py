@@ -6,8 +6,10 @@ from typing import Any
 
 import elements
 
-from genreward_jax import generating, loggers, parts
+from genreward_jax import generating, loggers, parts, suites
 from genreward_jax.config import method_flags
+from genreward_jax.evaluation.episodes import said_success
+from genreward_jax.methods import load_method
 from genreward_jax.progress import amount, block, clock
 from genreward_jax.rewarding import Rewarding
 
@@ -17,6 +19,8 @@ MEASURED = {"cpu": (0.45, 0.02), "smoke": (0.10, 0.02)}
 
 def check_goal_source(config: elements.Config) -> None:
     """Refuses a goal video that cannot be read or generated, before anything is made."""
+    if not load_method(config.method, dict(config.reward)) and generating.has_no_goal(config):
+        return  # and none is needed
     generating.check(config)
     if config.goal.source not in ("generated", "expert"):
         from genreward_jax.video import read_video
@@ -38,10 +42,10 @@ def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) 
     suite, task = parts.split_task(config.task)
     steps = int(config.run.steps) - started_at
     rows = min(int(config.replay.size), int(config.run.steps))
-    memory = rows * parts.row_bytes(config)
+    memory = rows * parts.row_bytes(config, bool(parts.dino_every(config, rewarding.terms)))
     env = config.env[suite]
     lines = [
-        ("task", f"{task} ({suite}), {env.reward} reward, {env.length} steps an episode, {env.quality} rendering"),
+        ("task", f"{task} ({suite}), {env.reward} reward, {_episode(config, suite)}"),
         ("method", _method_line(config, rewarding)),
         ("goal", _goal_line(rewarding)),
         ("models", _models_line(rewarding)),
@@ -62,6 +66,16 @@ def _method_line(config: elements.Config, rewarding: Rewarding) -> str:
     text = f"{config.method}{''.join(f', {t.name} x {t.weight:g}' for t in rewarding.terms)}"
     flags = method_flags(config.method)
     return f"{text}; with {', '.join(f'{flag} {config.flat[flag]}' for flag in flags)}" if flags else text
+
+
+def _episode(config: elements.Config, suite: str) -> str:
+    """How long episodes are, and what draws them."""
+    env = config.env[suite]
+    if suite == "metaworld":
+        return f"{env.length} steps an episode, {env.quality} rendering"
+    limit = env.length or -(-suites.gym_look(config).limit // env.repeat)
+    seen = ", ".join(suites.observed(suites.gym_look(config).obs))
+    return f"{f'at most {limit}' if limit else 'unlimited'} steps an episode; it sees {seen}"
 
 
 def _goal_line(rewarding: Rewarding) -> str:
@@ -92,7 +106,7 @@ def end_block(run: Any, stopped: str, seconds: float) -> str:
         lines.append(
             (
                 "evaluation",
-                f"return {last['eval/score']:.1f}, success {last['eval/success']:.0%} over "
+                f"return {last['eval/score']:.1f}{said_success(last['eval/success'])} over "
                 f"{last['eval/episodes']:.0f} episodes at step {last['step']:,}",
             )
         )

@@ -8,13 +8,16 @@ from typing import Any
 import elements
 import numpy as np
 
+from genreward_jax import parts
 from genreward_jax.cache import cache_dir
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.errors import UserError
+from genreward_jax.frame_states import annotator, psi_like_rows
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.methods import Term
 from genreward_jax.shaping import RewardShaper
+from genreward_jax.suites import rows_show, split_task
 from genreward_jax.video import fit
 
 SLOTS = 8  # a frame is fetched with its row, so only rows on their way hold one
@@ -32,6 +35,7 @@ class Rewarding:
     goal_source: str = ""
     slots: list[FrameSlots] = field(default_factory=list)
     env_settings: list[dict[str, Any]] = field(default_factory=list)
+    psi: np.ndarray | None = None  # FB's goal
 
     def close(self) -> None:
         if self.bridge is not None:
@@ -107,6 +111,13 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
         for term in terms:
             if term.reward_class().runs_in == "bridge":
                 bridge.add_reward(term.name, RewardSpec(term.path, goal, dict(term.settings)))
+        every, annotate = parts.dino_every(config, terms), {}
+        rewarding.psi = goal.psi
+        if every:  # rows of the replay are embedded as the goal was
+            needed |= {"embed_state"}
+            suite, _ = parts.split_task(config.task)
+            rewarding.psi = psi_like_rows(goal, bridge.call, min(config.env[suite].size))
+            annotate = {"annotate": annotator(bridge.call, every)}
         bridge.release(needed)
         _add_slots(rewarding, config, bridge.frame_size)
         rewarding.shaper = RewardShaper(
@@ -119,6 +130,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             tell=bridge.tell,
             goal=goal,
             say=say,
+            **annotate,
         )
     except BaseException:
         rewarding.close()
@@ -133,14 +145,15 @@ def _take(slots: list[FrameSlots], worker: int, slot: int) -> np.ndarray:
 def _add_slots(rewarding: Rewarding, config: elements.Config, frame_size: int) -> None:
     """Shared memory for large frames, only where a reward wants frames of another size than the agent's image."""
     wanted = any(term.reward_class().wants_frames for term in rewarding.terms)
-    if not wanted or tuple(config.env.metaworld.size) == (frame_size, frame_size):
+    if not wanted or rows_show(config, frame_size):
         return
+    suite, _ = split_task(config.task)
     for term in rewarding.terms:
         reward = term.reward_class()
         if reward.wants_frames and reward(None, **term.settings).schedule().kind == "end":
             raise UserError(
                 f"The reward '{term.name}' wants the whole episode at {frame_size} pixels, which only the agent's own "
-                f"image size allows: use a model that wants {config.env.metaworld.size[0]} pixels."
+                f"image size allows: use a model that wants {config.env[suite].size[0]} pixels."
             )
     for _ in range(config.run.envs):
         slots = FrameSlots.create(frame_size, SLOTS)

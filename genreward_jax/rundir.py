@@ -11,6 +11,7 @@ import elements
 
 from genreward_jax.config import differences
 from genreward_jax.errors import UserError
+from genreward_jax.suites import file_name, split_task
 
 # What may change when a run is continued; everything else must stay as it was.
 MAY_CHANGE = (
@@ -24,9 +25,8 @@ MAY_CHANGE = (
 
 def default_logdir(config: elements.Config) -> str:
     """``runs/<task>/<env_reward>/<method>/seed<k>``."""
-    suite, task = config.task.split("_", 1)
-    env_reward = config.env[suite].get("reward", "own") if suite in config.env else "own"
-    return f"runs/{task}/{env_reward}/{config.method}/seed{config.seed}"
+    suite, task = split_task(config.task)
+    return f"runs/{file_name(task)}/{config.env[suite].reward}/{config.method}/seed{config.seed}"
 
 
 class RunDirectory:

@@ -303,14 +303,14 @@ class RewardShaper:
         self.waited_s += time.perf_counter() - start
 
 
-def reward_rows(terms: list[Term], length: int) -> None:
-    """Refuses an interval that no episode reaches."""
+def reward_rows(terms: list[Term], length: int, flag: str = "--env.metaworld.length") -> None:
+    """Refuses an interval that no episode reaches; ``flag`` is what says how long those are."""
     for term in terms:
         schedule = term.reward_class()(None, **term.settings).schedule()
         if schedule.kind == "every" and schedule.interval > length:
             raise UserError(
                 f"The reward '{term.name}' is paid every {schedule.interval} steps but an episode has {length}: "
-                f"lower --reward.interval or raise --env.metaworld.length."
+                f"lower --reward.interval or raise {flag}."
             )
 
 

@@ -23,11 +23,13 @@ from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
-from genreward_jax.evaluation.episodes import SEED, Stopped, play, summary
+from genreward_jax.evaluation.episodes import SEED, Stopped, play, said_success, summary
+from genreward_jax.frame_states import SPACES
 from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.suites import observed
 from genreward_jax.watch import Watch, watch_of
 
 DRIFT_IMAGES = 32  # on which the encoder's drift is measured
@@ -54,7 +56,7 @@ class Run:
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
     successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))
-    recent: deque[np.ndarray] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # images, spread in time
+    recent: deque[dict] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # observations, spread in time
 
     @property
     def step(self) -> elements.Counter:
@@ -152,7 +154,7 @@ class Policy:
     def __init__(self, agent: Any, prefill: int, step: elements.Counter, seed: int) -> None:
         self.agent, self.prefill, self.step = agent, prefill, step
         self.rng = np.random.default_rng(parts.seed_of(seed, 1))
-        known = {*agent.obs_space, *agent.act_space, "consec", "stepid"}
+        known = {*agent.obs_space, *agent.act_space, "consec", "stepid", *SPACES}  # the shaper adds embeddings
         self.context = {k: v for k, v in agent.spaces.items() if k not in known}
 
     def init(self, envs: int) -> Any:
@@ -162,9 +164,13 @@ class Policy:
         if self.step >= self.prefill:
             return self.agent.policy(carry, obs, mode="train")
         count = len(obs["is_first"])
-        spaces = self.agent.act_space.items()
-        acts = {k: self.rng.uniform(-1, 1, (count, *v.shape)).astype(v.dtype) for k, v in spaces}
+        acts = {k: self._draw(v, (count, *v.shape)) for k, v in self.agent.act_space.items()}
         return carry, acts, {k: np.zeros((count, *v.shape), v.dtype) for k, v in self.context.items()}
+
+    def _draw(self, space: elements.Space, shape: tuple[int, ...]) -> np.ndarray:
+        if space.discrete:
+            return self.rng.integers(space.low, space.high, shape, space.dtype)
+        return self.rng.uniform(-1, 1, shape).astype(space.dtype)
 
 
 def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:
@@ -194,8 +200,8 @@ def evaluate(run: Run, episodes: int) -> None:
     run.logger.add(figures)
     run.logger.write()
     run.progress.say(
-        f"Step {step}: evaluation over {episodes} episode{'s' * (episodes > 1)}: return {figures['eval/score']:.1f}, "
-        f"success {figures['eval/success']:.0%}."
+        f"Step {step}: evaluation over {episodes} episode{'s' * (episodes > 1)}: return {figures['eval/score']:.1f}"
+        f"{said_success(figures['eval/success'])}."
     )
     if config.run.plots:
         run.artist.run(run.folder.path, config, played, run.rewarding.goal_video)
@@ -203,7 +209,7 @@ def evaluate(run: Run, episodes: int) -> None:
 
 def eval_env(config: elements.Config, index: int) -> Any:
     """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation."""
-    return parts.make_env(config, index, seed=parts.seed_of(SEED, index))
+    return parts.make_env(config, index, seed=parts.seed_of(SEED, index), film=True)
 
 
 def _report(run: Run) -> dict[str, Any]:
@@ -226,8 +232,13 @@ def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: 
     run.logger.add({"train/updates": int(run.updates)})
     if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.recent) == DRIFT_IMAGES:
         # Not a sample of the replay: that would move its random numbers by the clock.
-        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(np.stack(run.recent))})
+        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(drifted(run))})
     run.logger.write()
+
+
+def drifted(run: Run) -> dict[str, np.ndarray]:
+    """The observations kept for the encoder's drift, (DRIFT_IMAGES, ...) each."""
+    return {key: np.stack([seen[key] for seen in run.recent]) for key in run.recent[0]}
 
 
 def train(config: elements.Config) -> int:
@@ -295,7 +306,8 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
 
     agent = parts.make_agent(config, rewarding.terms)
     if parts.uses_fb(rewarding.terms):
-        agent.set_goal(rewarding.goal.psi)
+        agent.set_goal(rewarding.psi)
+        agent.embed_state = lambda images: rewarding.bridge.call("embed_state", images).result()
     logger = loggers.make_logger(folder.path, config.logger.outputs, "/".join(Path(config.logdir).parts[-4:]))
     stats = EpisodeStats([term.name for term in rewarding.terms])
     updates = elements.Counter()
@@ -324,7 +336,7 @@ def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
     run.watch.add(row, worker)
     figures = run.stats.add(row, worker)
     if int(run.step) % DRIFT_EVERY == 0:
-        run.recent.append(row["image"])
+        run.recent.append({key: row[key] for key in observed(run.agent.obs_space)})
     if figures is None:
         if int(run.step) % 8 == 0:
             _show(run)
@@ -338,6 +350,8 @@ def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
 def _show(run: Run) -> None:
     latest = run.latest
     success = float(np.mean(run.successes)) if run.successes else None  # of the last ten episodes
+    if success is not None and np.isnan(success):  # the environment does not say
+        success = None
     shown = {"return": latest.get("episode/score"), "success": success}
     for term in run.rewarding.terms:
         shown[f"r_{term.name}"] = latest.get(f"reward/{term.name}")

@@ -1,20 +1,17 @@
 """``eval RUN``: plays a run's policy and writes returns, successes and videos."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"eval: {message}; write eval RUN [--episodes N] [--seed K] [--out FOLDER].")
 
 
 def run(argv: list[str]) -> int:
     """Plays and writes ``<out>/results.json`` and ``<out>/episode_<i>.mp4``; gives the exit code."""
-    parser = _Parser(prog="python -m genreward_jax eval", description=__doc__)
+    parser = Parser("eval", "RUN [--episodes N] [--seed K] [--out FOLDER]", description=__doc__)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument(
@@ -50,30 +47,33 @@ def run(argv: list[str]) -> int:
     )
     artist = Artist()
     for index, episode in enumerate(played):
-        artist.video(out / f"episode_{index:03d}.mp4", episode)
-        said = "success" if episode.success else "no success"
-        print(f"  episode {index + 1:3d}: return {episode.score:8.1f}, {said}", flush=True)
+        if episode.frames:  # some environments show nothing
+            artist.video(out / f"episode_{index:03d}.mp4", episode)
+        said = "" if np.isnan(episode.success) else ", success" if episode.success else ", no success"
+        print(f"  episode {index + 1:3d}: return {episode.score:8.1f}{said}", flush=True)
     for failure in artist.close():
         raise failure
     figures = episodes.summary(played)
     write_json(out / "results.json", _results(args.run, policy, seed, figures, played))
-    print(f"return {figures['eval/score']:.1f}, success {figures['eval/success']:.0%}; results and videos in {out}")
+    success = episodes.said_success(figures["eval/success"])
+    print(f"return {figures['eval/score']:.1f}{success}; results{' and videos' * bool(played[0].frames)} in {out}")
     return 0
 
 
 def _make_env(config, seed: int, index: int):
     from genreward_jax import parts
 
-    return parts.make_env(config, index, seed=seed)
+    return parts.make_env(config, index, seed=seed, film=True)
 
 
 def _results(name: str, policy, seed: int, figures: dict, played: list) -> dict:
+    number = lambda value: None if np.isnan(value) else value  # JSON knows no NaN
     kept = ("score", "score_env", "success", "success_last", "length")
     return {
         "run": name,
         "step": policy.step,
         "task": policy.config.task,
         "seed": seed,
-        "mean": {key.removeprefix("eval/"): value for key, value in figures.items()},
-        "episodes": [{key: getattr(episode, key) for key in kept} for episode in played],
+        "mean": {key.removeprefix("eval/"): number(value) for key, value in figures.items()},
+        "episodes": [{key: number(getattr(episode, key)) for key in kept} for episode in played],
     }

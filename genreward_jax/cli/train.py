@@ -1,5 +1,7 @@
 """``train``: flags to a configuration, then the run."""
 
+import elements
+
 from dreamerv3_patches.apply import require
 from genreward_jax import config as config_lib
 
@@ -22,12 +24,16 @@ def run(argv: list[str]) -> int:
     saved = RunDirectory(config.logdir).saved_config()
     if saved is not None:
         config = config_lib.parse(argv, preset=saved.preset).update(logdir=config.logdir)
+    from genreward_jax.train import train
+
+    return train(_with_quality(config, saved) if config.task.startswith("metaworld_") else config)
+
+
+def _with_quality(config: elements.Config, saved: elements.Config | None) -> elements.Config:
+    """What a run was started with is what it goes on with."""
     from genreward_jax.envs.rendering import resolve_quality
 
     quality = config.env.metaworld.quality
-    if quality == "auto":  # what a run was started with is what it goes on with
+    if quality == "auto":
         quality = saved.env.metaworld.quality if saved is not None else resolve_quality("auto")
-    config = config.update({"env.metaworld.quality": quality})
-    from genreward_jax.train import train
-
-    return train(config)
+    return config.update({"env.metaworld.quality": quality})

@@ -17,7 +17,7 @@ class Episode:
     Attributes:
         score: Sum of the environment's own dense reward.
         score_env: Sum of the reward as the run uses it (sparse, say).
-        success: 1.0 if the simulator said success at any step.
+        success: 1.0 if the simulator said success at any step; NaN where it never says whether.
         success_last: The same at the last step.
         length: Agent steps.
         frames: uint8 (length + 1, H, W, 3) if it was filmed, else empty.
@@ -25,7 +25,7 @@ class Episode:
 
     score: float = 0.0
     score_env: float = 0.0
-    success: float = 0.0
+    success: float = np.nan
     success_last: float = 0.0
     length: int = 0
     frames: list[np.ndarray] = field(default_factory=list)
@@ -67,11 +67,12 @@ def play(
         episode = running[worker]
         episode.score += float(tran.get("log/reward_dense", tran["reward"]))
         episode.score_env += float(tran["reward"])
-        episode.success_last = float(tran.get("log/success", 0.0))
-        episode.success = max(episode.success, episode.success_last)
+        episode.success_last = float(tran.get("log/success", np.nan))
+        episode.success = float(np.fmax(episode.success, episode.success_last))
         episode.length += not tran["is_first"]
-        if started[worker] < film and "image" in tran:
-            episode.frames.append(tran["image"])
+        picture = tran.get("image", tran.get("log/frame"))
+        if started[worker] < film and picture is not None:
+            episode.frames.append(picture)
         if tran["is_last"]:
             if started[worker] < episodes:
                 finished.append(episode)
@@ -87,6 +88,11 @@ def play(
     finally:
         driver.close()
     return finished
+
+
+def said_success(share: float | None) -> str:
+    """', success 40%', or nothing where the environment does not say."""
+    return "" if share is None or np.isnan(share) else f", success {share:.0%}"
 
 
 def summary(played: list[Episode]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from genreward_jax.device import prepare_jax
 from genreward_jax.errors import UserError
 from genreward_jax.methods import load_method
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.suites import observed
 
 
 class Policy:
@@ -38,24 +39,31 @@ class Policy:
 
         Args:
             obs: The image, uint8 (H, W, 3) of the run's size; or a mapping with ``image`` and, if you like,
-                ``is_first``, which starts a new episode.
+                ``is_first``, which starts a new episode. A policy of another environment takes what its rows hold
+                (``vector``, say): the one array, or a mapping of all.
 
         Returns:
-            float32 (4,) in [-1, 1]. As in training the action is drawn from the policy, not its mode.
+            float32 in [-1, 1] of the action's shape, (4,) on Meta-World; an integer where actions are classes. As in
+            training the action is drawn from the policy, not its mode.
 
         Raises:
-            UserError: an image of another shape or type.
+            UserError: an image or another part that is missing, or of another shape or type.
         """
-        row = dict(obs) if isinstance(obs, Mapping) else {"image": obs}
-        image, space = np.asarray(row.get("image")), self.agent.obs_space["image"]
-        if image.shape != space.shape or image.dtype != np.uint8:
-            raise UserError(
-                f"This policy sees uint8 images of {space.shape}; it was given {image.dtype} {image.shape}."
-            )
+        spaces = observed(self.agent.obs_space)
+        row = dict(obs) if isinstance(obs, Mapping) else {next(iter(spaces)): obs}
+        seen = {}
+        for key, space in spaces.items():
+            value = np.asarray(row.get(key))
+            if value.shape != space.shape or (space.dtype == np.uint8) != (value.dtype == np.uint8):
+                what = "images" if key == "image" else f"'{key}'"
+                raise UserError(
+                    f"This policy sees {space.dtype} {what} of {space.shape}; it was given {value.dtype} {value.shape}."
+                )
+            seen[key] = value.astype(space.dtype)[None]
         if row.get("is_first"):
             self.reset()
         batch = {
-            "image": image[None],
+            **seen,
             "reward": np.zeros(1, np.float32),
             "is_first": np.array([self._first]),
             "is_last": np.zeros(1, bool),
@@ -63,7 +71,8 @@ class Policy:
         }
         self._first = False
         self._carry, acts, _ = self.agent.policy(self._carry, batch, mode="eval")
-        return np.clip(np.asarray(acts["action"][0], np.float32), -1, 1)
+        action = np.asarray(acts["action"][0])
+        return action if self.agent.act_space["action"].discrete else np.clip(np.float32(action), -1, 1)
 
 
 def load(run: str) -> Policy:
