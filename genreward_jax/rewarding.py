@@ -8,9 +8,11 @@ from typing import Any
 import elements
 import numpy as np
 
+from genreward_jax import parts
 from genreward_jax.cache import cache_dir
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.errors import UserError
+from genreward_jax.frame_states import annotator, psi_like_rows
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.methods import Term
@@ -33,6 +35,7 @@ class Rewarding:
     goal_source: str = ""
     slots: list[FrameSlots] = field(default_factory=list)
     env_settings: list[dict[str, Any]] = field(default_factory=list)
+    psi: np.ndarray | None = None  # FB's goal
 
     def close(self) -> None:
         if self.bridge is not None:
@@ -108,6 +111,13 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
         for term in terms:
             if term.reward_class().runs_in == "bridge":
                 bridge.add_reward(term.name, RewardSpec(term.path, goal, dict(term.settings)))
+        every, annotate = parts.dino_every(config, terms), {}
+        rewarding.psi = goal.psi
+        if every:  # rows of the replay are embedded as the goal was
+            needed |= {"embed_state"}
+            suite, _ = parts.split_task(config.task)
+            rewarding.psi = psi_like_rows(goal, bridge.call, min(config.env[suite].size))
+            annotate = {"annotate": annotator(bridge.call, every)}
         bridge.release(needed)
         _add_slots(rewarding, config, bridge.frame_size)
         rewarding.shaper = RewardShaper(
@@ -120,6 +130,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             tell=bridge.tell,
             goal=goal,
             say=say,
+            **annotate,
         )
     except BaseException:
         rewarding.close()

@@ -45,6 +45,12 @@ class _Pending:
 
     row: Row
     answers: list[tuple[int, "Future[Payment]"]]  # index of the term, its answer
+    notes: dict[str, Future]  # keys that the row gets beside its rewards, from models that are asked about every row
+
+    @property
+    def late(self) -> list[Future]:
+        """All that it waits for."""
+        return [*(answer for _, answer in self.answers), *self.notes.values()]
 
 
 class _Worker:
@@ -70,6 +76,8 @@ class RewardShaper:
         wait: Wait for every answer at once, so that a run does not depend on how fast the bridge is.
         tell: ``tell(name, "observe" | "state" | "load", argument)`` reaches a reward with a memory in the bridge.
         goal: Given to rewards that run here; the bridge gives its own theirs.
+        annotate: ``annotate(row, step)`` gives more keys for a row that is ``step`` steps from its episode's reset:
+            values, or futures of values, for which the row waits as for a late reward. The same keys for every row.
         say: Told, once, when the loop had to wait.
 
     Rows need ``is_first``, ``reward``, ``image`` and ``action``, and have ``is_last``; rows that leave have
@@ -88,6 +96,7 @@ class RewardShaper:
         wait: bool = False,
         tell: Callable[[str, str, Any], Future] | None = None,
         goal: Any = None,
+        annotate: Callable[[Row, int], dict[str, Any]] = lambda row, step: {},
         say: Callable[[str], None] = print,
     ) -> None:
         self.terms = terms
@@ -100,6 +109,7 @@ class RewardShaper:
         self.diagnostics: dict[str, float] = {}
         self.schedules = [reward.schedule() for reward in self.rewards]
         self.pay = pay
+        self.annotate = annotate
         self.frame_count = frame_count
         self.frame_of = frame_of
         self.max_pending_rows = max_pending_rows
@@ -129,9 +139,12 @@ class RewardShaper:
             state.step += 1
         answers = self._ask(worker, state, row)
         state.previous = row
-        state.pending.append(_Pending(self._strip(row), answers))
+        notes = self.annotate(row, state.step)
+        at_once = {key: value for key, value in notes.items() if not isinstance(value, Future)}
+        late = {key: value for key, value in notes.items() if isinstance(value, Future)}
+        state.pending.append(_Pending({**self._strip(row), **at_once}, answers, late))
         if self.wait:
-            [answer.result() for _, answer in answers]
+            [future.result() for future in state.pending[-1].late]
         elif len(state.pending) > self.max_pending_rows:
             self._wait_for_oldest(worker, state)
         return self._release(state)
@@ -146,7 +159,7 @@ class RewardShaper:
         ready = []
         for worker, state in self.workers.items():
             for pending in state.pending:
-                [answer.result() for _, answer in pending.answers]
+                [future.result() for future in pending.late]
             ready += [(worker, row) for row in self._release(state)]
         return ready
 
@@ -255,8 +268,9 @@ class RewardShaper:
 
     def _release(self, state: _Worker) -> list[Row]:
         ready = []
-        while state.pending and all(answer.done() for _, answer in state.pending[0].answers):
+        while state.pending and all(future.done() for future in state.pending[0].late):
             pending = state.pending.popleft()
+            pending.row |= {key: note.result() for key, note in pending.notes.items()}
             self._add_rewards(pending)
             self._observe(pending.row)
             ready.append(pending.row)
@@ -299,7 +313,7 @@ class RewardShaper:
             )
             self._said_waiting = True
         start = time.perf_counter()
-        [answer.result() for _, answer in state.pending[0].answers]
+        [future.result() for future in state.pending[0].late]
         self.waited_s += time.perf_counter() - start
 
 

@@ -1,0 +1,81 @@
+"""DINOv3 embeddings of replay frames: at every k-th row, of that row's own frame, in order, however late they are."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+
+import elements
+import numpy as np
+import pytest
+
+from genreward_jax.frame_states import SPACES, annotator, every, psi_like_rows
+from genreward_jax.shaping import RewardShaper
+from genreward_jax.video import fit
+from tests.test_shaping import COUNT, LENGTH, episode, immediate, run, terms
+
+EVERY = 4
+
+
+def embed(frames):
+    """What stands for DINO: 384 numbers that only this frame gives."""
+    return np.stack([np.resize(frame.astype(np.float32), 384) for frame in frames])
+
+
+@pytest.fixture
+def call():
+    """A bridge whose answers come late and in another order than asked."""
+    rng = np.random.default_rng(0)
+    with ThreadPoolExecutor(8) as pool:
+
+        def ask(capability, frames):
+            pause = float(rng.uniform(0, 0.02))
+            assert capability == "embed_state" and frames.shape == (1, 4, 4, 3)
+            return pool.submit(lambda: (time.sleep(pause), embed(frames))[1])
+
+        yield ask
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_every_kth_row_of_each_episode_carries_its_frames_embedding(call, wait):
+    episodes = [episode(seed) + episode(seed + 10, length=LENGTH - 3) for seed in range(2)]
+    plain = run(RewardShaper(terms(), immediate, frame_count=COUNT), episodes)
+    out = run(RewardShaper(terms(), immediate, frame_count=COUNT, wait=wait, annotate=annotator(call, EVERY)), episodes)
+    for worker, rows in out.items():
+        assert [row["index"] for row in rows] == [row["index"] for row in episodes[worker]]
+        assert [row["reward"] for row in rows] == [row["reward"] for row in plain[worker]]
+        for row, given in zip(rows, episodes[worker], strict=True):
+            due = given["index"] % EVERY == 0  # counted from each episode's reset
+            assert row["dino_valid"] == due and row["dino"].shape == (384,) and row["dino"].dtype == np.float32
+            np.testing.assert_array_equal(row["dino"], embed([given["image"]])[0] if due else 0)
+        spaces = {key: elements.Space(rows[0][key].dtype, rows[0][key].shape) for key in SPACES}
+        assert all((spaces[key].dtype, spaces[key].shape) == (s.dtype, s.shape) for key, s in SPACES.items())
+
+
+def test_a_failed_embedding_reaches_the_loop():
+    def ask(capability, frames):
+        future = Future()
+        future.set_exception(RuntimeError("the bridge is gone"))
+        return future
+
+    with pytest.raises(RuntimeError, match="the bridge is gone"):
+        run(RewardShaper([], annotate=annotator(ask, EVERY)), [episode(0)])
+
+
+def test_how_often_frames_are_embedded():
+    tokens = {"forward_state": "tokens", "backward_state": "tokens", "dino_every": 0}
+    assert every(tokens, "cpu") == 0
+    dino = {**tokens, "backward_state": "dino"}
+    assert (every(dino, "cpu"), every(dino, "cuda"), every({**dino, "dino_every": 3}, "cpu")) == (8, 1, 3)
+    assert every({**dino, "forward_state": "dino"}, "cpu") == 1  # F is asked about two neighbouring rows
+
+
+def test_psi_is_as_sharp_as_the_rows():
+    def ask(capability, frames):
+        future = Future()
+        future.set_result(embed(frames))
+        return future
+
+    frame = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    goal = SimpleNamespace(key_frame=frame, psi=np.ones(384, np.float32))
+    assert psi_like_rows(goal, ask, 16) is goal.psi
+    np.testing.assert_array_equal(psi_like_rows(goal, ask, 8), embed(fit(frame[None], 8))[0])
