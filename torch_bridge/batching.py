@@ -1,8 +1,9 @@
 """One thread that runs the models: equal calls that wait at the same time become one call."""
 
+import hashlib
 import queue
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -52,10 +53,17 @@ def check_argument(capability: str, argument: Any) -> Any:
 
 
 class Batcher:
-    """Takes calls from any thread; ``run(capability, argument)`` is called on one thread only, in order of arrival."""
+    """Takes calls from any thread; ``run(capability, argument)`` is called on one thread only, in order of arrival.
 
-    def __init__(self, run: Callable[[str, Any], np.ndarray]) -> None:
+    Args:
+        run: The models.
+        remember: Bytes of encode_video's answers that are kept by their frames' content, the last used ones.
+    """
+
+    def __init__(self, run: Callable[[str, Any], np.ndarray], remember: int = 0) -> None:
         self._run = run
+        self._remember, self._known = remember, OrderedDict[bytes, Future]()
+        self._looking, self._bytes = threading.Lock(), 0
         self._inbox: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self.calls = self.stacked = 0
         threading.Thread(target=self._loop, name="models", daemon=True).start()
@@ -63,8 +71,30 @@ class Batcher:
     def submit(self, capability: str, argument: Any) -> Future:
         """Queues one call; the future holds the capability's array for this argument alone."""
         call = _Call(capability, check_argument(capability, argument))
+        if self._remember and capability == "encode_video":
+            return self._remembered(call)
         self._inbox.put(call)
         return call.future
+
+    def _remembered(self, call: _Call) -> Future:
+        """The future of an earlier call on the same frames, or of this one, which is queued then."""
+        key = hashlib.blake2b(call.argument, key=repr(call.argument.shape).encode()).digest()
+        with self._looking:
+            known = self._known.pop(key, None)
+            if known is None or (known.done() and known.exception()):
+                known = call.future
+                known.add_done_callback(self._keep)
+                self._inbox.put(call)
+            self._known[key] = known
+        return known
+
+    def _keep(self, future: Future) -> None:
+        """Counts an answer's bytes and forgets those that were not asked for longest."""
+        with self._looking:
+            self._bytes += 0 if future.exception() else future.result().nbytes
+            while self._bytes > self._remember and (oldest := next(iter(self._known.values()))).done():
+                self._known.popitem(last=False)
+                self._bytes -= 0 if oldest.exception() else oldest.result().nbytes
 
     def _loop(self) -> None:
         waiting: deque[_Call] = deque()

@@ -88,7 +88,7 @@ class Server:
 
         where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
         self._models = ModelSet(capabilities=options["capabilities"], say=partial(self._send, "note"), **where)
-        self._batcher = Batcher(self._models.call)
+        self._batcher = Batcher(self._models.call, options["remember"])
         self._rewards: dict[str, Any] = {}
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._pool = ThreadPoolExecutor(REWARD_THREADS, "reward")

@@ -12,7 +12,11 @@ class BridgeError(UserError):
 
 @dataclass
 class BridgeSpec:
-    """Which models the bridge serves and how its process runs; the flags under --model and --bridge."""
+    """Which models the bridge serves and how its process runs; the flags under --model and --bridge.
+
+    ``remember`` is how many bytes of encode_video's answers are kept, by the frames' content: for tools that show
+    several rewards the same windows. Training, whose windows never come twice, keeps none.
+    """
 
     family: str = "embedded"
     dtype: str = "float32"
@@ -23,6 +27,7 @@ class BridgeSpec:
     timeout: float = 600.0
     log_path: str | None = None
     nice: int = 0
+    remember: int = 0
 
 
 @dataclass

@@ -94,6 +94,17 @@ class Reward:
     def __call__(self, window: Window, models: Models | None) -> Payment:
         raise NotImplementedError
 
+    def declares(self) -> dict[str, Any]:
+        """What another process must know of it without importing it: its class attributes, schedule and memory."""
+        return {
+            "runs_in": self.runs_in,
+            "needs": tuple(self.needs),
+            "wants_frames": bool(self.wants_frames),
+            "outputs": tuple(self.outputs),
+            "schedule": self.schedule(),
+            "memory": type(self).observe is not Reward.observe,
+        }
+
     def observe(self, rows: list[dict[str, np.ndarray]]) -> None:
         """Rows as they pass, for a reward with a memory (a running norm, an exploration bonus)."""
 

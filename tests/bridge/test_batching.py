@@ -90,3 +90,20 @@ def test_a_stack_has_a_largest_size(held, monkeypatch):
 def test_wrong_arguments_are_named(held, capability, argument, said):
     with pytest.raises(ValueError, match=said):
         held[0].submit(capability, argument)
+
+
+def test_windows_that_come_again_are_encoded_once_while_there_is_room():
+    """As much as `remember` says is kept, the last used ones; equal frames of another shape are another window."""
+    asked = []
+
+    def encode(capability, frames):
+        asked.append(frames.shape)
+        return frames.reshape(len(frames), -1).astype(np.float32).mean(1, keepdims=True)  # 4 bytes a window
+
+    windows = [np.full((2, 4, 4, 3), shade, np.uint8) for shade in range(3)]
+    batcher = Batcher(encode, remember=8)
+    for shade in (0, 1, 0, 1, 2, 1, 0):  # the third pushes 0 out, which was not asked for longest
+        assert batcher.submit("encode_video", windows[shade]).result(10) == shade
+    assert len(asked) == 4
+    batcher.submit("encode_video", windows[1].reshape(1, 8, 4, 3)).result(10)
+    assert len(asked) == 5

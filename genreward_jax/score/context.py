@@ -1,0 +1,134 @@
+"""What the scored rewards share: the goal, the model process, embeddings of frames, a run's agent."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import elements
+import numpy as np
+
+from genreward_jax.cache import cache_dir, make_once
+from genreward_jax.errors import UserError
+from genreward_jax.generating import key_prompts
+from genreward_jax.goal_video import goal_video
+from genreward_jax.goals import Goal, load_goal, make_goal
+from genreward_jax.rewarding import bridge_spec
+from genreward_jax.score.trajectories import Trajectory, fb_set
+from genreward_jax.video import fit
+
+REMEMBERED = 1 << 30  # bytes of windows' latents that the bridge keeps: rewards that look at the same ones share them
+CHUNK = 64  # frames in one call of the image model
+FOR_GOAL = {"embed_image", "embed_text", "embed_state"}
+
+
+class Context:
+    """Made once for a command; :meth:`close` ends the model process.
+
+    Args:
+        config: Of the run that is judged, or that would be made.
+        run: A run directory, for its goal and its forward-backward networks; '' for none.
+        say: Told what takes a while.
+    """
+
+    def __init__(self, config: elements.Config, run: str = "", say: Callable[[str], None] = print) -> None:
+        self.config, self.say = config, say
+        self.run = Path(run) if run else None
+        self._bridge: Any = None
+        self._goals: dict[str, Goal] = {}
+
+    @property
+    def frames(self) -> int:
+        """How many frames a reward sees of a window."""
+        return int(self.config.reward.frames)
+
+    @property
+    def bridge(self) -> Any:
+        """The model process, started when it is first needed, on all cores: nothing else works beside it."""
+        if self._bridge is None:
+            from dataclasses import replace
+
+            from torch_bridge.client import Bridge
+
+            self.say("Starting the model process (torch) ...")
+            spec = bridge_spec(self.config, None)
+            spec = replace(spec, threads=max(spec.threads, os.cpu_count() or 1), remember=REMEMBERED)
+            self._bridge = Bridge(spec, FOR_GOAL, on_event=self.say)
+            self._bridge.start()
+        return self._bridge
+
+    def goal(self, task: str = "") -> Goal:
+        """The goal of the configuration's task, or of another one made from the same kind of source.
+
+        Raises:
+            UserError: As :func:`goal_video.goal_video` and :func:`goals.make_goal`.
+        """
+        if task not in self._goals:
+            kept = self.run / "goal" if self.run and not task else None
+            own = kept is not None and (kept / "goal.json").is_file()
+            self._goals[task] = load_goal(kept) if own else self._make_goal(task)
+        return self._goals[task]
+
+    def _make_goal(self, task: str) -> Goal:
+        config = self.config.update(task=f"metaworld_{task}") if task else self.config
+        video = goal_video(config, self.say)
+        settings = {"size": self.bridge.frame_size, "frames": self.frames, "rank": config.goal.rank}
+        settings |= {"cache_dir": cache_dir("goals"), "say": self.say}
+        return make_goal(video.frames, video.fps, video.source, key_prompts(config), self.bridge, **settings)
+
+    def at_reward_size(self, trajectory: Trajectory) -> np.ndarray:
+        """The episode's frames at the size that the reward models want, uint8 (T + 1, S, S, 3)."""
+        size = self.bridge.frame_size
+        same = trajectory.frames.shape[1:3] == (size, size)
+        return trajectory.frames if same else fit(trajectory.frames, size)
+
+    def embed(self, trajectory: Trajectory) -> np.ndarray:
+        """DINOv3's features of every frame, float32 (T + 1, 384); kept by the frames' and the model's content."""
+        from safetensors.numpy import load_file, save_file
+
+        model = str(self.bridge.describe()["digests"]) + self.config.model.dtype
+        content = hashlib.sha256(np.ascontiguousarray(trajectory.frames).tobytes() + repr(model).encode()).hexdigest()
+
+        def fill(folder: Path) -> None:
+            chunks = np.array_split(trajectory.frames, -(-len(trajectory.frames) // CHUNK))
+            asked = [self.bridge.call("embed_state", chunk) for chunk in chunks]
+            features = np.concatenate([answer.result() for answer in asked]).astype(np.float32)
+            save_file({"features": features}, folder / "features.safetensors")
+
+        folder = make_once(cache_dir("score_features", content[:32]), fill)
+        return load_file(folder / "features.safetensors")["features"]
+
+    def fb_episodes(self, mixed: bool) -> list[Trajectory]:
+        """Episodes for the offline networks' training; see :func:`trajectories.fb_set`."""
+        return fb_set(self.config, mixed, self.say)
+
+    @cached_property
+    def agent(self) -> Any:
+        """The run's trained agent.
+
+        Raises:
+            UserError: There is no run, or none that has saved a checkpoint.
+        """
+        from genreward_jax.evaluation.policy import load
+
+        if self.run is None:
+            raise UserError("There is no run whose networks could be asked: name one with RUN=.")
+        self.say("Loading the run's networks ...")
+        return load(str(self.run)).agent
+
+    def peak_memory(self) -> float:
+        """Most bytes that the model process has held at once; NaN where it cannot be read."""
+        if self._bridge is None:
+            return 0.0
+        try:
+            status = Path(f"/proc/{self._bridge.describe()['pid']}/status").read_text()
+            return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            return float("nan")
+
+    def close(self) -> None:
+        """Ends the model process."""
+        if self._bridge is not None:
+            self._bridge.close()
