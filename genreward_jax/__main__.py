@@ -13,6 +13,7 @@ VERBS = {
     "finetune": "fine-tune a family's video model on your videos: see docs/finetuning.md, or --help",
     "models": "train the embedded models from nothing, data included; goes on where it was stopped",
     "models-eval": "judge model families on episodes that no model was trained on",
+    "study": "train under several rewards with several seeds, a CSV a run; goes on where it was stopped",
     "doctor": "say what is installed, what renders, which device, and what to do about what is wrong",
 }
 

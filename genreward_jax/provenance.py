@@ -1,0 +1,28 @@
+"""Where a figure comes from: the code's commit and the machine, in words."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def commit() -> str:
+    """Short hash of the checkout's commit, '+' behind it where files differ from it; '' outside a checkout."""
+    try:
+        asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"]
+        return subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def machine() -> str:
+    """Processor cores, architecture, system and Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def sentence() -> str:
+    """Both, in one line."""
+    return f"commit {commit() or 'unknown'}, {machine()}"
