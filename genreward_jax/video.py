@@ -1,5 +1,6 @@
 """Videos as arrays: reading mp4, gif and folders of pictures, fitting them to a square, writing mp4."""
 
+import itertools
 import os
 import re
 import tempfile
@@ -121,7 +122,12 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, exact: bool = 
 
 def natural_order(names: Iterable[Path]) -> list[Path]:
     """Paths sorted by name with numbers taken as numbers: frame2 before frame10."""
-    return sorted(names, key=lambda p: [int(x) if x.isdigit() else x.lower() for x in re.split(r"(\d+)", p.name)])
+    return sorted(names, key=lambda p: natural_key(p.name))
+
+
+def natural_key(text: str) -> list[int | str]:
+    """What to sort text by so that numbers in it count as numbers."""
+    return [int(x) if x.isdigit() else x.lower() for x in re.split(r"(\d+)", text)]
 
 
 def _read_folder(path: Path) -> list[np.ndarray]:
@@ -184,22 +190,24 @@ def _check_total(path: Path, frames: list[np.ndarray]) -> None:
         )
 
 
-def write_frames(path: str | Path, frames: np.ndarray, fps: float) -> None:
+def write_frames(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """Writes a lossless mp4 by PyAV: no process is started, which at thousands of small videos is most of the time.
 
     Args:
         path: Ends in .mp4; its folder is there.
-        frames: uint8 (N, H, W, 3), even sides.
+        frames: uint8 (N, H, W, 3), or as many (H, W, 3) one after the other; even sides.
         fps: Frames a second.
     """
     import av
 
+    frames = iter(frames)
+    first = next(frames)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
         stream.options = {"crf": "0", "preset": "fast"}
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "rgb24"
-        for frame in frames:
+        for frame in itertools.chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
 

@@ -5,10 +5,11 @@ No torch here. An episode is a whole file or a span of seconds in one (LeRobot v
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class Episode:
         text: The caption.
         start, end: Seconds within the file; an ``end`` of None is the file's.
         count: Frames, where the data set says how many; 0 where the file has to be asked.
+        index: Its number in a LeRobot data set.
+        data: The parquet file with its actions and the like, where there is one.
+        notes: What else the data set's list says of it.
     """
 
     name: str
@@ -39,6 +43,9 @@ class Episode:
     start: float = 0.0
     end: float | None = None
     count: int = 0
+    index: int = -1
+    data: Path | None = None
+    notes: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genreward_jax.datasets.clips import BadVideo, Episode, inside
 from genreward_jax.errors import UserError
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
+NOTES = ("behaviour", "label", "seed")  # columns of the episodes' list that say more; :mod:`lerobot_writer` has them
 
 
-def find(folder: Path, camera: str = "", limit: int = 0) -> tuple[list[Episode], list[str]]:
-    """Episodes of a LeRobot data set, not opened yet; the first so many of them.
+def find(folder: Path, camera: str = "", limit: int = 0, captions: bool = True) -> tuple[list[Episode], list[str]]:
+    """Episodes of a LeRobot data set, not opened yet.
+
+    Args:
+        folder: Holds ``meta/info.json``.
+        camera: Which video, or the end of its name; '' is the first.
+        limit: Only so many from the start; 0 is all.
+        captions: Whether an episode without a sentence is a bad one.
+
+    Returns:
+        The episodes, and a line for each that cannot be used ('name: what is wrong').
 
     Raises:
         UserError: Another version, no such camera, no video feature, or lists that cannot be read.
@@ -31,7 +43,10 @@ def find(folder: Path, camera: str = "", limit: int = 0) -> tuple[list[Episode],
     for row in reader.rows(limit):
         name = f"episode {row.get('episode_index')}"
         try:
-            episodes.append(reader.episode(row))
+            episode = reader.episode(row)
+            if captions and not episode.text:
+                raise BadVideo(f"has no task in the data set's lists, so {episode.name} has no caption")
+            episodes.append(episode)
         except BadVideo as error:
             bad.append(f"{name}: {error}")
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
@@ -78,13 +93,9 @@ class _Second:
         index = int(row["episode_index"])
         where = {"episode_chunk": index // int(self._info.get("chunks_size", 1000)), "episode_index": index}
         name, path = _place(self._folder, self._info["video_path"], video_key=self._camera, **where)
-        text = _first_text(row.get("tasks"), self._tasks)
-        if not text:
-            _, data = _place(self._folder, self._info["data_path"], **where)
-            text = _text_of_frames(data, index, self._tasks)
-        if not text:
-            raise BadVideo(f"has no task in the data set's lists, so {name} has no caption")
-        return Episode(name, path, text, count=int(row.get("length", 0)))
+        data = _place(self._folder, self._info["data_path"], **where)[1] if "data_path" in self._info else None
+        text = _first_text(row.get("tasks"), self._tasks) or _text_of_frames(data, index, self._tasks)
+        return Episode(name, path, text, count=int(row.get("length", 0)), index=index, data=data, notes=_notes(row))
 
 
 class _Third:
@@ -98,7 +109,7 @@ class _Third:
         files = sorted((self._folder / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
         if not files:
             raise UserError(f"'{self._folder}' has no meta/episodes/chunk-*/file-*.parquet; download it whole.")
-        ours = ("episode_index", "tasks", "length", "data/chunk_index", "data/file_index")
+        ours = ("episode_index", "tasks", "length", "data/chunk_index", "data/file_index", *NOTES)
         rows: list[dict] = []
         for file in files:  # the statistics beside these columns are most of such a file
             columns = [name for name in _columns(file) if name in ours or name.startswith(f"videos/{self._camera}/")]
@@ -112,17 +123,53 @@ class _Third:
         index, camera = int(row["episode_index"]), f"videos/{self._camera}"
         where = {"chunk_index": int(row[f"{camera}/chunk_index"]), "file_index": int(row[f"{camera}/file_index"])}
         name, path = _place(self._folder, self._info["video_path"], video_key=self._camera, **where)
-        text = _first_text(row.get("tasks"), self._tasks)
-        if not text:
+        data = None
+        if row.get("data/file_index") is not None and "data_path" in self._info:
             where = {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])}
             _, data = _place(self._folder, self._info["data_path"], **where)
-            text = _text_of_frames(data, index, self._tasks)
-        if not text:
-            raise BadVideo("has no task in the data set's lists, so it has no caption")
+        text = _first_text(row.get("tasks"), self._tasks) or _text_of_frames(data, index, self._tasks)
         start, end = float(row[f"{camera}/from_timestamp"]), float(row[f"{camera}/to_timestamp"])
         if not 0 <= start < end:
             raise BadVideo(f"spans {start} s to {end} s of {name}, which is no time")
-        return Episode(f"{name} (episode {index})", path, text, start, end, int(row.get("length") or 0))
+        name, count = f"{name} (episode {index})", int(row.get("length") or 0)
+        return Episode(name, path, text, start, end, count, index, data, _notes(row))
+
+
+def steps(episode: Episode, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What was recorded beside an episode's video, a row a frame.
+
+    Args:
+        episode: From :func:`find`.
+        columns: Names such as 'action' and 'next.reward'.
+
+    Returns:
+        (L,) or (L, D) for each column that the file has, in the order of frames; nothing where there is no file.
+
+    Raises:
+        UserError: A file that cannot be read.
+        BadVideo: A file in which the episode does not occur, or a column without one shape.
+    """
+    if episode.data is None or not episode.data.is_file():
+        return {}
+    there = _columns(episode.data)
+    wanted = [name for name in columns if name in there]
+    table = _table(episode.data, [*wanted, *(name for name in ("episode_index", "frame_index") if name in there)])
+    ours = np.ones(len(table), bool)
+    if "episode_index" in there:
+        ours = table["episode_index"].to_numpy() == episode.index
+    if not ours.any():
+        raise BadVideo(f"does not occur in {episode.data.name}")
+    places = np.flatnonzero(ours)
+    if "frame_index" in there:
+        places = places[np.argsort(table["frame_index"].to_numpy()[places], kind="stable")]
+    try:
+        return {name: np.array(table[name].take(places).to_pylist()) for name in wanted}
+    except ValueError as error:
+        raise BadVideo(f"has rows of different lengths in {episode.data.name} ({error})") from error
+
+
+def _notes(row: dict) -> dict[str, Any]:
+    return {name: row[name] for name in NOTES if row.get(name) is not None}
 
 
 def _first_text(entries: Any, tasks: dict) -> str:
@@ -134,9 +181,9 @@ def _first_text(entries: Any, tasks: dict) -> str:
     return ""
 
 
-def _text_of_frames(path: Path, episode: int, tasks: dict) -> str:
+def _text_of_frames(path: Path | None, episode: int, tasks: dict) -> str:
     """The task that an episode's first frame is labelled with."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return ""
     table = _table(path, ["episode_index", "task_index"])
     for row in table.to_pylist():
