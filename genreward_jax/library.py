@@ -5,10 +5,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genreward_jax import library_goals
 from genreward_jax.config import read_yaml
 from genreward_jax.errors import UserError
 from genreward_jax.goals import Goal
@@ -16,6 +18,9 @@ from genreward_jax.methods import named_terms
 from genreward_jax.rewards.base import Payment, Window
 from genreward_jax.video import fit
 from genreward_jax.windows import sample_indices
+from torch_bridge.client import Bridge, BridgeSpec, RewardSpec
+from torch_bridge.families import resolve
+from torch_bridge.hub import is_hub_id
 
 _FOR_GOAL = {"embed_image", "embed_text", "embed_state"}
 _COUNT = itertools.count()  # names in a bridge that several share
@@ -84,53 +89,54 @@ class GenReward:
         flags = {"alpha": alpha, "interval": int(interval), "frames": int(frames), "baseline": baseline}
         self.terms = named_terms(rewards, {**read_yaml("defaults")["reward"], **flags})
         self.frames = int(frames)
-        self.goal: Goal | None = goal if isinstance(goal, Goal) else None
         self._only = self.terms[0].name if isinstance(rewards, str) else ""
         self._settings = {**flags, "rewards": rewards, "device": device, "threads": int(threads), "say": say}
         self._models = os.fspath(models) if isinstance(models, os.PathLike) else models
-        if not isinstance(self._models, str) and not hasattr(models, "add_reward"):
+        self._closed = False
+        if isinstance(self._models, str):
+            if Path(self._models).is_dir() or not is_hub_id(self._models):
+                resolve(self._models)  # a wrong name is said at once, not by the process
+            self._bridge, self._spec = None, BridgeSpec(self._models, device=device, threads=int(threads))
+        elif hasattr(models, "add_reward"):
+            self._bridge, self._spec = models, models.spec
+        else:
             raise UserError(
                 f"The models are {models!r}; name a family (embedded, a folder, a hub id) or give a Bridge."
             )
-        self._bridge: Any = None
-        self._closed = False
-        self._start((goal, prompt, source, rank))
+        self.goal: Goal
+        self._start(library_goals.find(goal, prompt, source, self._spec, say), rank)
 
     # --- life ---
 
-    def _start(self, wanted: tuple | None = None) -> None:
+    def _start(self, found: Any, rank: int = 1) -> None:
         """Starts the bridge, makes the goal where there is none, and puts the rewards beside the models."""
         self._owner = os.getpid()
         owned = isinstance(self._models, str)
         needs = {need for term in self.terms for need in term.reward_class().needs}
-        self._bridge = self._own_bridge(needs | (_FOR_GOAL if self.goal is None else set())) if owned else self._models
+        made = isinstance(found, Goal)
+        if owned:
+            self._bridge = Bridge(self._spec, needs | (set() if made else _FOR_GOAL), on_event=self._settings["say"])
         try:
+            if owned:
+                self._bridge.start()
             self.frame_size = self._bridge.frame_size
-            if self.goal is None:
-                from genreward_jax.library_goals import make
-
-                self.goal = make(*wanted, bridge=self._bridge, frames=self.frames, say=self._settings["say"])
+            if not made:
+                found = library_goals.make(found, self._bridge, self.frames, rank, self._settings["say"])
                 if owned:
                     self._bridge.release(needs)
-            if self.goal.frames.shape[1:3] != (self.frame_size,) * 2:
+            self.goal = found
+            wanted = (self.frames, self.frame_size, self.frame_size)
+            if self.goal.frames.shape[:3] != wanted:
                 raise UserError(
-                    f"The goal was made for frames of {self.goal.frames.shape[1]} pixels, but these models want "
-                    f"{self.frame_size}: make it anew from its video."
+                    f"The goal holds (frames, height, width) {self.goal.frames.shape[:3]}, but {wanted} are asked for: "
+                    "make it anew from its video."
                 )
             self._add_rewards()
         except BaseException:
             self.close()
             raise
 
-    def _own_bridge(self, capabilities: set[str]) -> Any:
-        from torch_bridge.client import Bridge, BridgeSpec
-
-        spec = BridgeSpec(self._models, device=self._settings["device"], threads=self._settings["threads"])
-        return Bridge(spec, capabilities, on_event=self._settings["say"]).start()
-
     def _add_rewards(self) -> None:
-        from torch_bridge.client import RewardSpec
-
         self._in_bridge, self._here = {}, {}
         for term in self.terms:
             if term.reward_class().runs_in == "trainer":
@@ -196,10 +202,10 @@ class GenReward:
         """
         windows, batched = _split(frames)
         extra = {"actions": actions, "env_rewards": env_rewards, "ended": ended, "step": step}
-        each = [{key: _nth(value, i, len(windows), key) for key, value in extra.items()} for i in range(len(windows))]
-        asked = [
-            self.window(window, **more) for window, more in zip(windows, each if batched else [extra], strict=True)
-        ]
+        each = [extra]
+        if batched:
+            each = [{k: _nth(value, i, len(windows), k) for k, value in extra.items()} for i in range(len(windows))]
+        asked = [self.window(window, **more) for window, more in zip(windows, each, strict=True)]
         answers = {term.name: [self.pay(term.name, window) for window in asked] for term in self.terms}
         values = {name: np.array([_number(name, a.result()) for a in given]) for name, given in answers.items()}
         result = values if batched else {name: float(value[0]) for name, value in values.items()}
@@ -238,7 +244,7 @@ class GenReward:
         if self._owner != os.getpid():  # no thread of the bridge came along with a fork
             if not isinstance(self._models, str):
                 raise UserError("A GenReward on a given bridge was taken along by a fork; give it a family's name.")
-            self._start()
+            self._start(self.goal)
         return self._bridge
 
 
@@ -273,7 +279,7 @@ def _split(frames: Any) -> tuple[Sequence[Any], bool]:
 
 def _nth(value: Any, index: int, count: int, name: str) -> Any:
     """The part of a batch's argument that belongs to one window; a single flag or None belongs to all."""
-    if value is None or np.ndim(value) == 0:
+    if value is None or np.isscalar(value):
         return value
     if len(value) != count:
         raise UserError(f"{name} has {len(value)} parts for {count} windows; give one for each.")

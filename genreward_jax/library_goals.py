@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,28 @@ from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
 from genreward_jax.goals import Goal, load_goal, make_goal
 from genreward_jax.video import DEFAULT_FPS, MOVIES, SMALLEST, read_video
+from torch_bridge.client import BridgeSpec
 
 SOURCES = ("generated", "expert")
 
 
-def make(
-    wanted: Any,
-    prompt: str | Sequence[str],
-    source: str,
-    rank: int,
-    *,
-    bridge: Any,
-    frames: int,
-    say: Callable[[str], None],
-) -> Goal:
-    """The goal that a user of the library means; arguments as of :class:`library.GenReward`.
+@dataclass
+class Found:
+    """A goal video that is yet to be made a :class:`goals.Goal`."""
+
+    frames: np.ndarray  # uint8 (N, H, W, 3)
+    fps: float
+    source: str
+    prompts: tuple[str, ...]
+
+
+def find(
+    wanted: Any, prompt: str | Sequence[str], source: str, spec: BridgeSpec, say: Callable[[str], None]
+) -> Goal | Found:
+    """What a user of the library means by a goal; arguments as of :class:`library.GenReward`. Starts no bridge.
+
+    Args:
+        spec: The models for which it is; a task's goal video is made by the same family.
 
     Raises:
         UserError: Nothing there, no video, no such task, or no prompt for a video.
@@ -33,20 +41,25 @@ def make(
     prompts = tuple(filter(None, (text.strip() for text in ([prompt] if isinstance(prompt, str) else prompt))))
     if source not in SOURCES:
         raise UserError(f"source is {source!r}; it can be {' or '.join(SOURCES)}, and a video file is the goal itself.")
-    if isinstance(wanted, str | os.PathLike):
-        path = Path(wanted).expanduser()
-        if (path / "goal.json").is_file():
-            return load_goal(path)
-        if not path.exists() and not _names_a_file(wanted):
-            video, fps, name, prompts = _of_task(str(wanted), prompts, source, bridge, say)
-        else:
-            (video, fps), name = read_video(path), str(path)
+    if isinstance(wanted, Goal):
+        return wanted
+    if not isinstance(wanted, str | os.PathLike):
+        found = Found(_check_array(wanted), DEFAULT_FPS, "an array of frames", prompts)
+    elif (Path(wanted).expanduser() / "goal.json").is_file():
+        return load_goal(Path(wanted).expanduser())
+    elif Path(wanted).expanduser().exists() or _names_a_file(wanted):
+        found = Found(*read_video(wanted), str(wanted), prompts)
     else:
-        video, fps, name = _check_array(wanted), DEFAULT_FPS, "an array of frames"
-    if not prompts:
-        raise UserError(f"The goal {name} needs prompt='...', a sentence that says what its video shows.")
+        found = _of_task(str(wanted), prompts, source, spec, say)
+    if not found.prompts:
+        raise UserError(f"The goal {found.source} needs prompt='...', a sentence that says what its video shows.")
+    return found
+
+
+def make(found: Found, bridge: Any, frames: int, rank: int, say: Callable[[str], None]) -> Goal:
+    """The goal, made by the bridge's models or found in the cache."""
     settings = {"size": bridge.frame_size, "frames": frames, "rank": rank, "cache_dir": cache_dir("goals"), "say": say}
-    return make_goal(video, fps, name, prompts, bridge, **settings)
+    return make_goal(found.frames, found.fps, found.source, found.prompts, bridge, **settings)
 
 
 def _names_a_file(wanted: str | os.PathLike) -> bool:
@@ -67,9 +80,7 @@ def _check_array(wanted: Any) -> np.ndarray:
     return video
 
 
-def _of_task(
-    task: str, prompts: tuple[str, ...], source: str, bridge: Any, say: Callable[[str], None]
-) -> tuple[np.ndarray, float, str, tuple[str, ...]]:
+def _of_task(task: str, prompts: tuple[str, ...], source: str, spec: BridgeSpec, say: Callable[[str], None]) -> Found:
     """A task's goal video, made where it has to be made, exactly as training makes it; and the sentences for CLIP."""
     from genreward_jax import config as config_lib
     from genreward_jax.envs.metaworld import check_task
@@ -81,7 +92,6 @@ def _of_task(
         task = check_task(task)
     except UserError as error:
         raise UserError(f"'{task}' is neither a video file nor a folder of pictures, and {error}") from None
-    spec = bridge.spec
     flags = {"task": f"metaworld_{task}", "goal.source": source, "env.metaworld.quality": resolve_quality("auto")}
     flags |= {"model.family": spec.family, "model.dtype": spec.dtype, "model.revision": spec.revision}
     flags |= {"bridge.device": spec.device, "bridge.python": spec.python, "bridge.threads": spec.threads}
@@ -91,4 +101,4 @@ def _of_task(
         )
     config = config_lib.parse(["--preset", "smoke"]).update(flags)
     video = goal_video(config, say)
-    return video.frames, video.fps, video.source, key_prompts(config)
+    return Found(video.frames, video.fps, video.source, key_prompts(config))
