@@ -1,0 +1,1 @@
+def page(score, png): return ""
