@@ -226,7 +226,7 @@ class RewardShaper:
 
     def _frame(self, worker: int, row: Row) -> np.ndarray | None:
         if "frame_slot" not in row:
-            return row["image"]
+            return row.get("image")  # some environments show none, and no reward that wants frames is used with them
         slot = int(row["frame_slot"])
         return self.frame_of(worker, slot) if slot >= 0 and self.frame_of else None
 

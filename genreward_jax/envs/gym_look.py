@@ -113,20 +113,6 @@ def _look(name: str, size: tuple[int, int], kwargs: str) -> Look:
     observations(env.reset(seed=0)[0])
     limit, why_not = int(getattr(env.spec, "max_episode_steps", 0) or 0), ""
     if not observations.picture_shape:
-        why_not = _why_it_shows_nothing(gym, env, name, kwargs)
+        why_not = gym.why_it_shows_nothing(env, name, kwargs)
     env.close()
     return Look(observations.spaces, actions.space, limit, observations.picture_shape, not why_not, why_not)
-
-
-def _why_it_shows_nothing(gym, env, name: str, kwargs: str) -> str:
-    """'' if ``render()`` gives a picture, else the reason."""
-    if not gym.can_render(env):
-        return "its observations hold no picture and it has no render mode 'rgb_array'"
-    try:
-        shown = gym.make(name, kwargs, render=True)
-        shown.reset(seed=0)
-        gym.rendered(shown)
-        shown.close()
-    except Exception as error:  # a missing pygame, say
-        return f"its observations hold no picture and render() fails ({error})"
-    return ""

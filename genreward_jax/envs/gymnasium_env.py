@@ -101,7 +101,7 @@ class GymEnv:
         if self._frame_size:
             self._sampled, self._interval = windows.sampled_steps(frame_interval, frame_count), int(frame_interval)
             self._slots = slots_lib.FrameSlots.attach(frame_slots, self._frame_size)
-        self._film = film and not self._sees and can_render(self._env)
+        self._film = film and not self._sees and not why_it_shows_nothing(self._env, name, kwargs)
         if not self._sees and (self._frame_size or self._film):
             self._env.close()
             self._env = make(name, kwargs, render=True)
@@ -201,9 +201,18 @@ def rendered(env: Any) -> np.ndarray:
     return np.ascontiguousarray(picture, np.uint8)
 
 
-def can_render(env: Any) -> bool:
-    """Whether an environment says that it draws pictures."""
-    return "rgb_array" in (env.metadata or {}).get("render_modes", [])
+def why_it_shows_nothing(env: Any, name: str, kwargs: str) -> str:
+    """'' if ``render()`` gives a picture, else the reason; tried on another one of the same."""
+    if "rgb_array" not in (env.metadata or {}).get("render_modes", []):
+        return "its observations hold no picture and it has no render mode 'rgb_array'"
+    try:
+        shown = make(name, kwargs, render=True)
+        shown.reset(seed=0)
+        rendered(shown)
+        shown.close()
+    except Exception as error:  # a missing pygame, say
+        return f"its observations hold no picture and render() fails ({error})"
+    return ""
 
 
 def _success(info: dict[str, Any]) -> float:
