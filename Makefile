@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK STEPS SEED METHOD ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS
+unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -35,10 +35,16 @@ GOAL_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--goal.prompt,PROMPT
 	$(call flag,--goal.seed,SEED)$(call flag,--goal.frames,FRAMES)$(call flag,--goal.source,GOAL)$\
 	$(call flag,--model.family,MODEL)$(call flag,--out,OUT)
 
+# The same for `python -m genreward_jax score`.
+SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$(call flag,--episodes,EPISODES)$\
+	$(call flag,--run,RUN)$(call flag,--data,DATA)$(call flag,--tasks,TASKS)$(call flag,--out,OUT)$\
+	$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)$(call flag,--env.metaworld.reward,ENV_REWARD)$\
+	$(call flag,--preset,PRESET)$(call flag,--seed,SEED)
+
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train goal eval finetune models models-eval fetch-models test lint format doctor clean
+.PHONY: help setup train goal score eval finetune models models-eval fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -63,6 +69,9 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 .PHONY: .run-is-named
 .run-is-named:
 	@$(if $(value RUN),:,echo 'make eval needs a run directory: make eval RUN=runs/shelf_place/dense/genreward/seed0' >&2; exit 2)
+
+score: setup-if-needed ## judge rewards before training with them: TASK=shelf_place REWARDS=video,fb_measure EPISODES=8 RUN=runs/... DATA=folder TASKS=none GOAL= MODEL= OUT=folder
+	@exec $(VENV) -m genreward_jax score$(SCORE_FLAGS) $(value FLAGS)
 
 models: setup-if-needed ## train the embedded models from nothing, data included; goes on when stopped: OUT=models PARTS='vae clip'
 	@exec $(VENV) -m genreward_jax models$(call flag,--out,OUT)$(if $(value PARTS), --parts $(value PARTS)) $(value FLAGS)

@@ -10,6 +10,7 @@ VERBS = {
     "eval": "play a run's policy and write its return, success and videos",
     "fetch-models": "get a model family's files from the hub ahead of time, and say first how large they are",
     "goal": "make a task's goal video, pick its key frame and draw both: flags as for train, and --out FOLDER",
+    "score": "judge rewards on fixed episodes before training with them: flags as for train, --rewards a,b, --run RUN",
     "finetune": "fine-tune a family's video model on your videos: see docs/finetuning.md, or --help",
     "models": "train the embedded models from nothing, data included; goes on where it was stopped",
     "models-eval": "judge model families on episodes that no model was trained on",

@@ -33,28 +33,31 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}."
 
 
-def parse(argv: list[str], preset: str = "") -> elements.Config:
+def parse(argv: list[str], preset: str = "", base: elements.Config | None = None) -> elements.Config:
     """Flags of the embodied command line to one configuration.
 
     ``--preset NAME`` (or a preset's name after ``--configs``) chooses the agent's size; without one it is ``paper``
     where there is an NVIDIA GPU and ``cpu`` elsewhere; ``preset`` replaces that choice (a run's own, when it is
     continued on another machine). What the method sets (``with`` in ``methods.yaml``) lies over presets and under
-    the flags. Nothing is read but the YAML files and the command line.
+    the flags. ``base``, a run's own configuration, takes the place of defaults and preset. Nothing is read but the YAML
+    files and the command line.
 
     Raises:
         UserError: an unknown preset or flag (with the nearest), or a value of another type.
     """
     presets = read_yaml("presets")
-    config = elements.Config(read_yaml("defaults"))
+    config = base or elements.Config(read_yaml("defaults"))
     argv, names = _take_configs(list(argv), presets)
     chosen = [name for name in names if name in PRESETS]
-    preset = chosen[-1] if chosen else preset or ("paper" if has_gpu() else "cpu")
-    layers = ([] if chosen else [preset]) + names
+    preset = chosen[-1] if chosen else preset or config.preset or ("paper" if has_gpu() else "cpu")
+    layers = ([] if chosen or base else [preset]) + names
     for name in layers:
         config = config.update(presets[name])
     config = config.update(preset=preset)
     method = _parse_flags(config, argv).method
-    return _parse_flags(with_method(config, method), argv)
+    if base is None or method != base.method:  # what a run was started with already holds its own method's
+        config = with_method(config, method)
+    return _parse_flags(config, argv)
 
 
 def with_method(config: elements.Config, method: str) -> elements.Config:

@@ -8,7 +8,6 @@ import hashlib
 import numpy as np
 
 from genreward_jax.rewards.base import Models, Payment, Reward, Schedule, Window
-from genreward_jax.rewards.genreward import cosine
 from genreward_jax.video import fit
 
 
@@ -51,12 +50,18 @@ class Pixels(_Control):
 
     def __init__(self, goal=None, **settings) -> None:
         super().__init__(goal, **settings)
-        self._key_frame: np.ndarray | None = None
+        self._aim: np.ndarray | None = None  # the key frame as a unit vector
 
     def __call__(self, window: Window, models: Models | None = None) -> Payment:
-        if self._key_frame is None:
-            self._key_frame = fit(self.goal.key_frame[None], window.frames.shape[1])[0]
-        return Payment([cosine(window.frames[-1], self._key_frame)])
+        if self._aim is None:
+            self._aim = _unit(fit(self.goal.key_frame[None], window.frames.shape[1])[0])
+        return Payment([float((_unit(window.frames[-1]) * self._aim).sum())])
+
+
+def _unit(frame: np.ndarray) -> np.ndarray:
+    """Pixels as a unit vector. No ``@``: BLAS would wake all its threads for each frame."""
+    pixels = frame.astype(np.float64).ravel()
+    return pixels / max(np.sqrt(np.square(pixels).sum()), 1e-12)
 
 
 class Env(_Control):

@@ -9,12 +9,14 @@ from typing import Any
 
 import elements
 import numpy as np
+from tqdm import tqdm
 
 from genreward_jax.cache import cache_dir, make_once
-from genreward_jax.errors import UserError
+from genreward_jax.envs.metaworld import check_task
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.goals import Goal, load_goal, make_goal
+from genreward_jax.methods import load_method
 from genreward_jax.rewarding import bridge_spec
 from genreward_jax.score.trajectories import Trajectory, fb_set
 from genreward_jax.video import fit
@@ -38,6 +40,14 @@ class Context:
         self.run = Path(run) if run else None
         self._bridge: Any = None
         self._goals: dict[str, Goal] = {}
+        self.keeps = True  # embeddings on the disk; not while their cost is measured
+        self.shifts = 0  # by how many pixels frames were shifted last to be new to every memory
+        self.networks: dict[tuple, Any] = {}  # forward-backward ones, made once
+
+    @property
+    def task(self) -> str:
+        """Underscore name."""
+        return check_task(self.config.task)
 
     @property
     def frames(self) -> int:
@@ -88,33 +98,50 @@ class Context:
         """DINOv3's features of every frame, float32 (T + 1, 384); kept by the frames' and the model's content."""
         from safetensors.numpy import load_file, save_file
 
+        if not self.keeps:
+            return self._features(trajectory)
         model = str(self.bridge.describe()["digests"]) + self.config.model.dtype
         content = hashlib.sha256(np.ascontiguousarray(trajectory.frames).tobytes() + repr(model).encode()).hexdigest()
 
         def fill(folder: Path) -> None:
-            chunks = np.array_split(trajectory.frames, -(-len(trajectory.frames) // CHUNK))
-            asked = [self.bridge.call("embed_state", chunk) for chunk in chunks]
-            features = np.concatenate([answer.result() for answer in asked]).astype(np.float32)
-            save_file({"features": features}, folder / "features.safetensors")
+            save_file({"features": self._features(trajectory)}, folder / "features.safetensors")
 
         folder = make_once(cache_dir("score_features", content[:32]), fill)
         return load_file(folder / "features.safetensors")["features"]
+
+    def _features(self, trajectory: Trajectory) -> np.ndarray:
+        chunks = np.array_split(trajectory.frames, -(-len(trajectory.frames) // CHUNK))
+        asked = [self.bridge.call("embed_state", chunk) for chunk in chunks]
+        return np.concatenate([answer.result() for answer in asked]).astype(np.float32)
+
+    def embed_all(self, trajectories: list[Trajectory]) -> list[np.ndarray]:
+        """:meth:`embed` of many, with a bar where they are not in the cache."""
+        bar = tqdm(trajectories, unit="episode", desc="embedding frames", mininterval=1, delay=2, leave=False)
+        return [self.embed(trajectory) for trajectory in bar]
 
     def fb_episodes(self, mixed: bool) -> list[Trajectory]:
         """Episodes for the offline networks' training; see :func:`trajectories.fb_set`."""
         return fb_set(self.config, mixed, self.say)
 
     @cached_property
+    def run_objective(self) -> str:
+        """What the run's forward-backward networks are trained on; '' where there is no run or it has none."""
+        if self.run is None:
+            return ""
+        from genreward_jax.parts import uses_fb
+
+        terms = load_method(self.config.method, dict(self.config.reward))
+        return str(self.config.fb.objective) if uses_fb(terms) else ""
+
+    @cached_property
     def agent(self) -> Any:
         """The run's trained agent.
 
         Raises:
-            UserError: There is no run, or none that has saved a checkpoint.
+            UserError: The run has saved no checkpoint.
         """
         from genreward_jax.evaluation.policy import load
 
-        if self.run is None:
-            raise UserError("There is no run whose networks could be asked: name one with RUN=.")
         self.say("Loading the run's networks ...")
         return load(str(self.run)).agent
 
@@ -127,6 +154,16 @@ class Context:
             return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         except (OSError, StopIteration):
             return float("nan")
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know about models and goal."""
+        found = [f"Goal: {self.goal().source}."]
+        if self._bridge is not None and not self._bridge.describe()["trained"]:
+            found.append("RANDOM weights: the models' numbers mean nothing.")
+        size, own = self.bridge.frame_size, tuple(self.config.env.metaworld.size)
+        if own != (size, size):
+            found.append(f"Frames of {own[0]} pixels were enlarged to {size}; training would draw them at that size.")
+        return found
 
     def close(self) -> None:
         """Ends the model process."""

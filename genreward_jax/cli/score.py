@@ -1,0 +1,183 @@
+"""``score``: judges rewards on fixed episodes before GPU days are spent on them."""
+
+import subprocess
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import elements
+
+from genreward_jax import config as config_lib
+from genreward_jax.arguments import Parser
+from genreward_jax.errors import UserError
+
+USAGE = (
+    "--task metaworld_<task> [--rewards video,fb_measure,module:Class] [--episodes 8] [--run RUN] [--data FOLDER] "
+    "[--tasks a,b|none] [--out FOLDER] [--goal.source generated|expert|FILE]"
+)
+
+
+def run(argv: list[str]) -> int:
+    """Writes score.json, score.png and score.html into ``--out`` (default: scores/<task>, or <run>/score).
+
+    All other flags are those of ``train``: goal, model, bridge, environment and weights are what a run with them has.
+    """
+    parser = _parser()
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+        print(f"\n{run.__doc__.strip()}\nSee docs/score.md; all other flags: configs/defaults.yaml.")
+        return 0
+    args, rest = parser.parse_known_args(argv)
+    args.task_given = bool(args.run) or any(flag.partition("=")[0] == "--task" for flag in rest)
+    if args.episodes < 1:
+        raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
+    configs = _Configs(rest, args.run)
+    out = _out(args, configs(""))
+    from genreward_jax.score.names import make_scorers
+
+    scorers = make_scorers(_split(args.rewards), configs)
+    if args.data and not args.task_given and configs("").goal.source in ("generated", "expert"):
+        raise UserError(
+            "The episodes of --data have no task and no goal: name their task (TASK=), or give a goal video (GOAL=file "
+            "and --goal.prompt 'what it shows')."
+        )
+    return _score(args, configs, scorers, out, argv)
+
+
+def _parser() -> Parser:
+    from genreward_jax.score.names import CONTROLS, DEFAULT, FB, VIDEO
+
+    parser = Parser("score", USAGE, description=__doc__, add_help=False)
+    about = (
+        f"{', '.join((*VIDEO, *FB))}, a method, or module:Class; the controls {', '.join(CONTROLS)} are always there"
+    )
+    parser.add_argument("--rewards", default=",".join(DEFAULT), help=about)
+    parser.add_argument(
+        "--episodes", type=int, default=8, help="seeds that each behaviour plays, and episodes of a run"
+    )
+    parser.add_argument("--run", default="", help="a run directory: its settings, goal, networks and own episodes")
+    parser.add_argument("--data", default="", help="a folder of your own episodes: mp4, npz, or a LeRobot data set")
+    parser.add_argument("--camera", default="", help="of a LeRobot data set with several")
+    parser.add_argument("--tasks", default="", help="whose goals the experts are judged for too; none, or a,b,...")
+    parser.add_argument("--out", default="", help="folder for score.json, score.png and score.html")
+    return parser
+
+
+class _Configs:
+    """The configuration that a run with a method would have; '' is the command's own.
+
+    Args:
+        argv: Flags as of train.
+        run: A run directory whose configuration lies under them, or ''.
+    """
+
+    def __init__(self, argv: list[str], run: str) -> None:
+        from genreward_jax.score.runs import run_config
+
+        self._argv, self._base = argv, run_config(run) if run else None
+        self._made: dict[str, elements.Config] = {}
+
+    def __call__(self, method: str) -> elements.Config:
+        if method not in self._made:
+            self._made[method] = self._make([*self._argv, *(["--method", method] if method else [])])
+        return self._made[method]
+
+    def _make(self, argv: list[str]) -> elements.Config:
+        from genreward_jax import parts
+        from genreward_jax.envs.metaworld import check_task
+        from genreward_jax.envs.rendering import resolve_quality
+
+        config = config_lib.parse(argv, base=self._base)
+        config = config.update(task=f"metaworld_{check_task(config.task)}")
+        parts.check(config)
+        return config.update({"env.metaworld.quality": resolve_quality(config.env.metaworld.quality)})
+
+
+def _split(names: str) -> list[str]:
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if not found:
+        raise UserError("--rewards (REWARDS=) is empty; name one, as video.")
+    return found
+
+
+def _out(args: Namespace, config: elements.Config) -> Path:
+    task = config.task.removeprefix("metaworld_")
+    default = Path(args.run) / "score" if args.run else Path("scores") / task
+    out = Path(args.out).expanduser() if args.out else default
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} (OUT=) is a file; name a folder.")
+    return out
+
+
+def _other_tasks(args: Namespace, config: elements.Config, own: bool) -> tuple[str, ...]:
+    """Whose goals the experts are judged for as well: by default the paper's, where goals can be made."""
+    from genreward_jax.demonstrations.split import tasks_of
+    from genreward_jax.envs.metaworld import check_task
+
+    if args.tasks == "none" or not own or config.goal.source not in ("generated", "expert"):
+        return ()
+    named = _split(args.tasks) if args.tasks else tasks_of("paper")
+    return tuple(task for task in map(check_task, named) if task != check_task(config.task))
+
+
+def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: list[str]) -> int:
+    from genreward_jax.progress import clock
+    from genreward_jax.score import report
+    from genreward_jax.score.context import Context
+    from genreward_jax.score.judging import judge
+
+    config, start = configs(""), time.perf_counter()
+    context = Context(config, args.run, _say)
+    try:
+        trajectories = _episodes(args, config, context)
+        own = any(trajectory.behaviour == "expert" and trajectory.task for trajectory in trajectories)
+        judged = judge(scorers, trajectories, context, _other_tasks(args, config, own), _say)
+        goal = context.goal()
+        score = report.Score(
+            task=context.task if own else "",
+            goal=goal.source,
+            command=f"python -m genreward_jax score {' '.join(argv)}",
+            commit=_commit(),
+            seeds=sorted({t.seed for t in trajectories if t.behaviour not in ("run", "given")}),
+            trajectories=trajectories,
+            values=judged.values,
+            figures=judged.figures,
+            discrimination=judged.discrimination,
+            notes=[*context.notes(), *judged.notes],
+            goal_frames=goal.video,
+        )
+    finally:
+        context.close()
+    written = report.write(out, score)
+    print(report.table(score))
+    print(f"Scored in {clock(time.perf_counter() - start)}; look at {', '.join(str(path) for path in written)}")
+    return 0
+
+
+def _episodes(args: Namespace, config: elements.Config, context) -> list:
+    from genreward_jax.score.given import load
+    from genreward_jax.score.runs import run_episodes
+    from genreward_jax.score.trajectories import make_set
+
+    start, found = time.perf_counter(), []
+    if args.task_given or not args.data:
+        found += make_set(config, args.episodes, _say)
+    if args.run:
+        found += run_episodes(args.run, context.task, args.episodes)
+    if args.data:
+        found += load(args.data, args.camera, size=context.bridge.frame_size)
+    _say(f"{len(found)} episodes, ready after {time.perf_counter() - start:.0f} s.")
+    return found
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _commit() -> str:
+    """The checkout's commit, '' where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,100 @@
+"""Where r_FB of a scored episode comes from: a run's own networks, or networks trained here on other episodes."""
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from genreward_jax.fb import settings as fb_settings
+from genreward_jax.goals import Goal
+from genreward_jax.score.trajectories import Trajectory
+from genreward_jax.video import fit
+
+if TYPE_CHECKING:
+    from genreward_jax.score.context import Context
+
+UPDATES = 2000
+
+
+class Networks(Protocol):
+    """Something that gives r_FB (eq. 9)."""
+
+    about: str
+
+    def aim(self, goal: Goal) -> None:
+        """From here on the reward is for this goal."""
+
+    def values(self, trajectory: Trajectory) -> np.ndarray:
+        """r_FB of the frame and the action of each row, float32 (T + 1,); row t's is earned at row t + 1."""
+
+
+class RunNetworks:
+    """The networks of a run's latest checkpoint."""
+
+    def __init__(self, context: "Context") -> None:
+        self._context, self._agent = context, context.agent
+        self._goal: Goal | None = None
+        settings = fb_settings.resolve(context.config.fb)
+        self._wants_features = "dino" in (settings["forward_state"], settings["backward_state"])
+        self.about = f"the networks of {context.run}"
+
+    def aim(self, goal: Goal) -> None:
+        self._goal = goal
+
+    def values(self, trajectory: Trajectory) -> np.ndarray:
+        self._agent.set_goal(self._goal.psi)
+        size = self._agent.obs_space["image"].shape[0]
+        frames = trajectory.frames
+        frames = frames if frames.shape[1:3] == (size, size) else fit(frames, size)
+        features = self._context.embed(trajectory) if self._wants_features else None
+        return np.asarray(self._agent.fb_values(frames, trajectory.actions, features), np.float32)
+
+
+class OfflineNetworks:
+    """F and B on DINOv3 embeddings, trained on episodes of other seeds than the scored ones.
+
+    Args:
+        context: Embeds frames.
+        objective: paper or measure.
+        mixed: Train on noisy and stopping experts as well as on random actions.
+    """
+
+    def __init__(self, context: "Context", objective: str, mixed: bool) -> None:
+        from genreward_jax.fb import offline
+
+        self._context = context
+        episodes = context.fb_episodes(mixed)
+        what = "random actions, noisy and stopping experts" if mixed else "random actions"
+        self.about = f"{UPDATES} updates ({objective}) on {len(episodes)} episodes of other seeds: {what}"
+        features = context.embed_all(episodes)
+        context.say(f"Training forward-backward networks: {self.about} ...")
+        with tqdm(total=UPDATES, unit="update", desc=f"fb {objective}", mininterval=1) as bar:
+            self._networks = offline.train(
+                features,
+                [episode.actions for episode in episodes],
+                context.goal().psi,
+                objective=objective,
+                updates=UPDATES,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+
+    def aim(self, goal: Goal) -> None:
+        self._networks = self._networks.with_goal(goal.psi)
+
+    def values(self, trajectory: Trajectory) -> np.ndarray:
+        return self._networks.values(self._context.embed(trajectory), trajectory.actions)
+
+
+def networks_for(context: "Context", objective: str, mixed: bool = False) -> Networks:
+    """The run's networks where it has some of this objective and no others are asked for, else offline ones.
+
+    Args:
+        context: Keeps what was made, so that rewards with the same networks share them.
+        objective: paper or measure.
+        mixed: Train on the larger set; then it is never a run's networks.
+    """
+    own = not mixed and context.run_objective == objective
+    key = (objective, mixed, own)
+    if key not in context.networks:
+        context.networks[key] = RunNetworks(context) if own else OfflineNetworks(context, objective, mixed)
+    return context.networks[key]

@@ -1,0 +1,112 @@
+"""A run directory's own episodes, out of its replay."""
+
+from pathlib import Path
+
+import elements
+import numpy as np
+
+from genreward_jax.config import read_yaml
+from genreward_jax.errors import UserError
+from genreward_jax.rundir import RunDirectory
+from genreward_jax.score.trajectories import Trajectory
+
+_COLUMNS = ("image", "action", "reward_env", "is_first", "is_last")
+
+
+def run_config(run: str) -> elements.Config:
+    """The configuration that a run was started with, flags that are younger than it at their defaults.
+
+    Raises:
+        UserError: There is no run.
+    """
+    saved = RunDirectory(run).saved_config()
+    if saved is None:
+        raise UserError(f"There is no run in '{run}' (no config.yaml); give a folder that make train wrote.")
+    defaults = elements.Config(read_yaml("defaults"))
+    return defaults.update({key: value for key, value in saved.flat.items() if key in defaults.flat})
+
+
+def run_episodes(run: str | Path, task: str, count: int) -> list[Trajectory]:
+    """Whole episodes of a run's replay, spread evenly over its time, the latest among them.
+
+    The replay does not keep whether an episode was a success, so none of them counts as one.
+
+    Args:
+        run: The run directory.
+        task: Underscore name.
+        count: At most so many.
+
+    Returns:
+        Trajectories of behaviour 'run', oldest first; their seed is their number in the replay.
+
+    Raises:
+        UserError: There is no replay, none of its episodes is whole, or it holds no pictures.
+    """
+    files = sorted((Path(run) / "replay").glob("*.npz"))
+    if not files:
+        raise UserError(f"The run in '{run}' has no replay; let it train until its first save.")
+    episodes = [span for chain in _chains(files) for span in _spans(chain)]
+    if not episodes:
+        raise UserError(f"The replay of '{run}' holds no whole episode yet; let it train on.")
+    chosen = np.unique(np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int))
+    return [_trajectory(episodes[number], task, int(number)) for number in chosen]
+
+
+def _chains(files: list[Path]) -> list[list[Path]]:
+    """The replay's files in the order in which an environment filled them, oldest chain first.
+
+    A file's name is time-id-id of its successor-rows.
+    """
+    named = {file.stem.split("-")[1]: file for file in files}
+    successor = {key: file.stem.split("-")[2] for key, file in named.items()}
+    begins = [key for key in named if key not in set(successor.values())]
+    chains = []
+    for key in begins:
+        chain = []
+        while key in named:
+            chain.append(named[key])
+            key = successor[key]
+        chains.append(chain)
+    return chains
+
+
+Span = list[tuple[Path, int, int]]  # parts of files that make up one episode: file, first row, row after the last
+
+
+def _spans(chain: list[Path]) -> list[Span]:
+    """Where the whole episodes of one environment lie; pictures are not read for it."""
+    found, current = [], None
+    for file in chain:
+        with np.load(file, allow_pickle=False) as data:
+            if "image" not in data.files:
+                raise UserError(f"The replay in '{file.parent}' holds no pictures, which rewards are scored on.")
+            first, last = data["is_first"], data["is_last"]
+        begin = 0
+        for row in range(len(first)):
+            if first[row]:
+                current, begin = [], row
+            if last[row] and current is not None:
+                found.append([*current, (file, begin, row + 1)])
+                current = None
+        if current is not None:
+            current.append((file, begin, len(first)))
+    return found
+
+
+def _trajectory(span: Span, task: str, number: int) -> Trajectory:
+    parts = []
+    for file, begin, end in span:
+        with np.load(file, allow_pickle=False) as data:
+            parts.append({name: data[name][begin:end] for name in _COLUMNS})
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
+    actions = rows["action"].astype(np.float32)
+    actions[-1] = 0
+    return Trajectory(
+        task=task,
+        behaviour="run",
+        seed=number,
+        frames=rows["image"],
+        actions=actions,
+        rewards=rows["reward_env"].astype(np.float32),
+        success=np.zeros(len(actions), bool),
+    )
