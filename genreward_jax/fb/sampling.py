@@ -48,11 +48,15 @@ class Scale(NamedTuple):
         new = ((rewards * weight).sum() / count, (jnp.square(rewards) * weight).sum() / count, 1.0)
         return Scale(*[(1 - rate) * old + rate * x for old, x in zip(self, new, strict=True)])
 
-    def normalise(self, rewards: jax.Array) -> jax.Array:
-        """(r - mean) / spread of what was seen; 0 where nothing was."""
+    def figures(self) -> tuple[jax.Array, jax.Array]:
+        """Mean and spread of what was seen, scalars."""
         seen = jnp.maximum(self.seen, 1e-8)
         mean = self.mean / seen
         variance = self.square / seen - jnp.square(mean)
         # A reward that is the same everywhere stays near 0 instead of becoming its own rounding error.
-        spread = jnp.sqrt(jnp.maximum(variance, 1e-6 * jnp.square(mean) + 1e-12))
+        return mean, jnp.sqrt(jnp.maximum(variance, 1e-6 * jnp.square(mean) + 1e-12))
+
+    def normalise(self, rewards: jax.Array) -> jax.Array:
+        """(r - mean) / spread of what was seen; 0 where nothing was."""
+        mean, spread = self.figures()
         return jnp.where(self.seen > 0, (rewards - mean) / spread, 0.0)
