@@ -41,6 +41,7 @@ def test_wheel_holds_every_module_and_the_yaml_files(wheel):
     assert {str(path.relative_to(ROOT)) for path in sources} <= names
     yamls = {f"genreward_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     assert yamls and yamls <= names
+    assert "genreward_jax/score/page.html" in names
     assert not [name for name in names if name.startswith(("tests", "configs", "build"))]
 
 

@@ -22,6 +22,7 @@ COLOURS = {  # of behaviours; also on the page
     "random": "#c8641e",
 }
 DRAWN = ("expert", "stop75", "stop25", "random")  # behaviours whose curves are drawn
+STOPS = ("stop75", "stop50", "stop25")
 TITLES = {"as_trained": "as trained", "every_step": "at every step"}
 ACROSS = 3  # panels in a row
 MOST = 12  # rewards whose curves or matrices are drawn
@@ -54,7 +55,7 @@ def score_picture(path: str | Path, score: "Score") -> None:
 
 
 def _bars(part, score: "Score", names: list[str]) -> None:
-    part.suptitle("expert above random: area under the ROC curve, 95 % interval", fontsize=11, color=style.QUIET)
+    _headline(part, "bars: expert above random, area under the ROC curve, 95 % interval")
     places = np.arange(len(names))[::-1]
     for axes, variant in zip(part.subplots(1, 2, sharey=True), TITLES, strict=True):
         style.tidy(axes)
@@ -67,10 +68,16 @@ def _bars(part, score: "Score", names: list[str]) -> None:
         axes.tick_params(axis="y", labelcolor=style.INK, labelsize=11)
         axes.set_xlim(-0.02, 1.02)
         axes.set_title(TITLES[variant], fontsize=11, color=style.INK, loc="left")
-    handles = [
-        axes.plot([], [], "o", color=COLOURS[b], label=f"against {b}")[0] for b in ("stop75", "stop50", "stop25")
-    ]
-    axes.legend(handles=handles, fontsize=9, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    handles = [axes.plot([], [], "o", color=COLOURS[b])[0] for b in STOPS]
+    _legend(part, handles, [f"above {behaviour}" for behaviour in STOPS])
+
+
+def _headline(part, text: str) -> None:
+    part.suptitle(text, fontsize=11, color=style.QUIET, x=0.01, ha="left")
+
+
+def _legend(part, handles: list, labels: list[str]) -> None:
+    part.legend(handles, labels, loc="upper right", ncols=len(labels), fontsize=9, frameon=False)
 
 
 def _bar(axes, place: float, figures: dict, variant: str, control: bool) -> None:
@@ -79,11 +86,11 @@ def _bar(axes, place: float, figures: dict, variant: str, control: bool) -> None
         axes.barh(place, figure["value"], height=0.62, color="#c5ccd4" if control else style.MARK, zorder=2)
         if figure["low"] is not None:
             axes.plot([figure["low"], figure["high"]], [place, place], color=style.INK, linewidth=2, zorder=3)
-    for behaviour in ("stop75", "stop50", "stop25"):
+    for number, behaviour in enumerate(STOPS):
         other = figures.get(f"ranking/{variant}/auc_expert_vs_{behaviour}")
         if other and other["value"] is not None:
-            style_of = {"color": COLOURS[behaviour], "markeredgecolor": "white", "markersize": 7, "zorder": 4}
-            axes.plot(other["value"], place, "o", clip_on=False, **style_of)
+            style_of = {"color": COLOURS[behaviour], "markeredgecolor": "white", "markersize": 6, "zorder": 4}
+            axes.plot(other["value"], place + 0.2 * (1 - number), "o", clip_on=False, **style_of)
 
 
 def _has_curve(score: "Score", name: str) -> bool:
@@ -98,7 +105,7 @@ def _grid(part, count: int):
 
 
 def _curves(part, score: "Score", names: list[str]) -> None:
-    part.suptitle("the reward along single episodes; a dot is the first success", fontsize=11, color=style.QUIET)
+    _headline(part, "the reward along single episodes, at every step; a dot is the first success")
     behaviours = [t.behaviour for t in score.trajectories]
     drawn = [b for b in DRAWN if b in behaviours] or list(dict.fromkeys(behaviours))[:4]
     labels = {}
@@ -120,14 +127,12 @@ def _curves(part, score: "Score", names: list[str]) -> None:
         axes.locator_params(axis="y", nbins=5)
     part.supxlabel("agent steps", fontsize=10, color=style.QUIET)
     order = [b for b in drawn if b in labels]
-    part.legend([labels[b] for b in order], order, loc="upper right", ncols=len(order), fontsize=9, frameon=False)
+    _legend(part, [labels[b] for b in order], order)
 
 
 def _matrices(part, score: "Score", names: list[str]) -> None:
-    part.suptitle(
-        "mean reward sum of a task's experts (across) under each goal (down), at every step; best of a column framed",
-        fontsize=11,
-        color=style.QUIET,
+    _headline(
+        part, "mean reward sum of a task's experts (across) under each goal (down); the best of a column is framed"
     )
     for axes, name in zip(_grid(part, len(names)), names, strict=True):
         given = score.discrimination[name]

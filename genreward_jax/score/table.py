@@ -8,7 +8,7 @@ from genreward_jax.score.result import Score
 from genreward_jax.score.statistics import Figures
 
 WIDTH = 100
-NAME = 18  # columns of a reward's name
+NAME = 17  # columns of a reward's name
 SMALL_SHARE = 0.001  # of the signal: below it an agent hardly notices the reward
 TITLES = {
     "as_trained": "as_trained: the rows that training would pay, weighted as in training",
@@ -45,26 +45,26 @@ def _interval(figure: dict) -> str:
 
 def _share(figure: dict) -> str:
     value = figure["value"]
-    return "-" if value is None else f"{100 * value:.2g} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
-
-
-def _short(figure: dict) -> str:
-    return "-" if figure["value"] is None else f"{figure['value']:.2g}"
+    if value is None:
+        return "-"
+    if 0 < value < 1e-5:
+        return "<0.001 %"
+    return f"{100 * value:.2g} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
 
 
 def _columns(variant: str) -> list[Column]:
     ranks = f"ranking/{variant}/"
     columns = [
-        Column("expert", "random", 8, f"{ranks}auc_expert_vs_random", _two),
-        Column("against", "95 % interval", 15, f"{ranks}auc_expert_vs_random", _interval),
-        Column("", "stop25", 8, f"{ranks}auc_expert_vs_stop25", _two),
-        Column("", "stop50", 8, f"{ranks}auc_expert_vs_stop50", _two),
-        Column("", "stop75", 8, f"{ranks}auc_expert_vs_stop75", _two),
-        Column("ladders:", "noise", 10, f"{ranks}kendall_tau_b_noise_ladder", _two),
-        Column("", "stops", 7, f"{ranks}kendall_tau_b_stop_ladder", _two),
+        Column("expert >", "random", 9, f"{ranks}auc_expert_vs_random", _two),
+        Column("95 %", "interval", 14, f"{ranks}auc_expert_vs_random", _interval),
+        Column("expert >", "stop25", 9, f"{ranks}auc_expert_vs_stop25", _two),
+        Column("expert >", "stop50", 9, f"{ranks}auc_expert_vs_stop50", _two),
+        Column("expert >", "stop75", 9, f"{ranks}auc_expert_vs_stop75", _two),
+        Column("noise", "ladder", 8, f"{ranks}kendall_tau_b_noise_ladder", _two),
+        Column("stop", "ladder", 8, f"{ranks}kendall_tau_b_stop_ladder", _two),
     ]
     if variant == "as_trained":
-        columns.append(Column("share of", "signal", 10, "agent/as_trained/share_by_size", _share))
+        columns.append(Column("share of", "signal", 9, "agent/as_trained/share_by_size", _share))
     else:
         columns.append(Column("order", "in time", 9, "alignment/every_step/spearman_time", _two))
     columns.append(Column("own", "goal", 7, f"discrimination/{variant}/own_goal_first", _share))
@@ -99,7 +99,7 @@ def _heading(score: Score) -> str:
 
 def _part(score: Score, variant: str, rewards: list[str], controls: list[str]) -> list[str]:
     """One variant's table; a column that no reward fills is left out."""
-    columns = [c for c in _columns(variant) if any(c.metric in figures for figures in score.figures.values())]
+    columns = columns_of(score, variant)
     if not columns:
         return []
     rule = "-" * (NAME + sum(column.width for column in columns))
@@ -115,8 +115,18 @@ def _part(score: Score, variant: str, rewards: list[str], controls: list[str]) -
 
 def _row(name: str, figures: Figures, columns: list[Column]) -> str:
     label = name if len(name) < NAME else name[: NAME - 2] + "…"
-    cells = [(c.write(figures[c.metric]) if c.metric in figures else "-").rjust(c.width) for c in columns]
-    return label.ljust(NAME) + "".join(cells)
+    padded = [cell.rjust(column.width) for cell, column in zip(cells(figures, columns), columns, strict=True)]
+    return label.ljust(NAME) + "".join(padded)
+
+
+def columns_of(score: Score, variant: str) -> list[Column]:
+    """The columns of a variant's table that some reward fills."""
+    return [c for c in _columns(variant) if any(c.metric in figures for figures in score.figures.values())]
+
+
+def cells(figures: Figures, columns: list[Column]) -> list[str]:
+    """A reward's numbers as they are written, '-' for those that there are not."""
+    return [column.write(figures[column.metric]) if column.metric in figures else "-" for column in columns]
 
 
 def verdict(score: Score, name: str) -> str:

@@ -60,7 +60,7 @@ def example(seeds: int = 4, length: int = 64) -> Score:
     matrices = {"video": Discrimination(tasks, tasks, 0.01 * sums, sums)}
     cost = {"as_trained/ms_per_env_step": 0.7, "as_trained/peak_memory_mb": 900.0}
     figures = {
-        name: metrics.measure(trajectories, each, discrimination=matrices.get(name), cost=cost)
+        name: metrics.measure(trajectories, each, discrimination=matrices.get(name), cost=cost, resamples=200)
         for name, each in made.items()
     }
     return Score(
