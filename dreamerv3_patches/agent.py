@@ -6,7 +6,7 @@ devices), built by its ``__new__`` from one fixed class. :func:`make_agent` buil
 
 import contextlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import elements
@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamerv3_patches.apply import apply
 from genreward_jax.errors import UserError
+from genreward_jax.frame_states import SPACES
 
 apply()
 
@@ -25,10 +26,12 @@ import embodied.jax.transform  # noqa: E402
 from embodied.jax import internal  # noqa: E402
 
 from dreamerv3_patches import repairs  # noqa: E402
+from dreamerv3_patches.forward_backward import check  # noqa: E402
 from dreamerv3_patches.model import COPY, FB, Model  # noqa: E402
 from genreward_jax.fb import settings as settings_lib  # noqa: E402
 
 Tree = Any
+CHUNK = 256  # rows in one call of fb_values' program
 
 
 def make_agent(
@@ -47,7 +50,8 @@ def make_agent(
         act_space: Actions without ``reset``.
         config: What upstream's agent takes: ``config.agent`` with logdir, seed, jax, batch sizes and replicas; with
             ``actor_critic_lr`` the actor and the critic learn at a rate of their own.
-        fb: The ``fb`` section of the configuration, or None for the official agent without FB.
+        fb: The ``fb`` section of the configuration, or None for the official agent without FB. With ``dino_every`` 0
+            it counts on an embedding of every row.
         reward_interval: A row is paid when its number of steps since the reset is a multiple of this.
         verbose: Print what upstream prints (spaces, sizes, parameters).
 
@@ -56,6 +60,7 @@ def make_agent(
     """
     if fb is not None:
         fb = settings_lib.resolve(fb)
+        check(fb, act_space)
     repairs.set_verbose(verbose)
     fields = embodied.jax.agent.Options.__dataclass_fields__
     internal.setup(**{key: value for key, value in config.jax.items() if key not in fields})
@@ -77,12 +82,17 @@ class Agent(embodied.jax.agent.Agent):
         self._change = threading.RLock()  # a train step, and changes of single parameters, exclude each other
         super().__init__(model, *args)
         self._goal_set = self._frozen = False
+        self.embed_state: Callable[[np.ndarray], np.ndarray] | None = None  # uint8 (N, H, W, 3) to float32 (N, 384)
         self._drift = embodied.jax.transform.apply(
             nj.pure(model.drift),
             self.train_mesh,
             (self.train_params_sharding, self.train_mirrored, self.train_mirrored),
             (self.train_mirrored,),
             single_output=True,
+        )
+        mirrored = self.train_mirrored
+        self._values = embodied.jax.transform.apply(
+            nj.pure(model.values), self.train_mesh, (self.train_params_sharding, *[mirrored] * 6), (mirrored, mirrored)
         )
 
     @property
@@ -91,8 +101,28 @@ class Agent(embodied.jax.agent.Agent):
         return self.model.fb is None or self._frozen
 
     def policy(self, carry: Tree, obs: Mapping[str, np.ndarray], mode: str = "train") -> tuple:
-        """Upstream's, on the observations it knows: a row's own keys (``reward_env`` and the like) are dropped."""
+        """Upstream's, on the observations it knows: a row's own keys (``reward_env`` and the like) are dropped.
+
+        Where F sees embeddings, those of the frames before a paid row are had from :attr:`embed_state` first.
+        """
+        if self.model.pays_for_dino and mode != "eval":
+            carry = (*carry[:-1], self._with_embeddings(carry[-1], obs))
         return super().policy(carry, {key: obs[key] for key in self.obs_space}, mode)
+
+    def _with_embeddings(self, own: dict[str, list], obs: Mapping[str, np.ndarray]) -> dict[str, list]:
+        """FB's part of the carry, with embeddings of the frames whose r_FB will be paid."""
+        if self.model.fb_config["pays_from"] == "frozen" and not self._frozen:
+            return own
+        steps = np.where(obs["is_first"], 0, np.array(jax.device_get(own["steps"])) + 1)
+        due = np.flatnonzero(((steps + 1) % self.model.interval == 0) & ~np.asarray(obs["is_last"]))
+        if not len(due):
+            return own
+        if self.embed_state is None:
+            raise RuntimeError("F sees embeddings of frames: give the agent what makes them (embed_state)")
+        found, dino = self.embed_state(np.asarray(obs["image"])[due]), list(own["dino"])
+        for index, value in zip(due, found, strict=True):
+            dino[index] = internal.device_put(np.asarray(value, np.float32), self.policy_mirrored)
+        return {**own, "dino": dino}
 
     def train(self, carry: Tree, data: dict) -> tuple:
         """Upstream's; metrics of a step in which FB did not learn leave FB's out."""
@@ -150,6 +180,58 @@ class Agent(embodied.jax.agent.Agent):
             obs = internal.device_put({k: np.asarray(v) for k, v in images.items()}, self.train_mirrored)
             result = self._drift(self.params, self._seeds(0, self.train_mirrored), obs)
         return float(jax.device_get(result))
+
+    def fb_values(
+        self,
+        images: np.ndarray | Mapping[str, np.ndarray],
+        actions: np.ndarray,
+        dino: np.ndarray | None = None,
+        is_first: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """r_FB (eq. 9) of one episode's rows, as the policy call would have given it on the way to the goal.
+
+        Args:
+            images: uint8 (N, H, W, 3), or a dict with every observation that the encoder takes, (N, ...) each.
+            actions: The action chosen at each row, (N, ...).
+            dino: Embeddings of the frames, float32 (N, 384): needed where F sees them.
+            is_first: Where episodes begin, bool (N,); only read where F sees the world model's state. None is row 0.
+
+        Returns:
+            float32 (N,); with ``reward_norm`` running, normalised.
+
+        Raises:
+            UserError: This agent has no FB, or F sees embeddings and there are none.
+        """
+        if self.model.fb is None:
+            raise UserError("This agent has no forward-backward network: its method has no such reward.")
+        if self.model.pays_for_dino and dino is None:
+            raise UserError(
+                "This agent's F sees DINOv3 embeddings (--fb.forward_state dino): give those of the frames."
+            )
+        obs = images if isinstance(images, Mapping) else {next(iter(self.model.enc.obs_space)): images}
+        count, (key,) = len(actions), self.act_space
+        act = np.asarray(actions, self.act_space[key].dtype)
+        first = np.arange(count) == 0 if is_first is None else np.asarray(is_first, bool)
+        rows = {
+            "obs": {**{k: np.asarray(v) for k, v in obs.items()}, "is_first": first},
+            "prevact": {key: np.concatenate([np.zeros_like(act[:1]), act[:-1]])},
+            "act": {key: act},
+            "dino": np.zeros((count, *SPACES["dino"].shape), np.float32) if dino is None else np.float32(dino),
+        }
+        rssm = self.model.dyn
+        carry = {k: np.zeros((1, *space.shape), np.float32) for k, space in rssm.entry_space.items()}
+        values = [np.zeros(0, np.float32)]
+        put = lambda x: internal.device_put(x, self.train_mirrored)
+        carry = put(carry)
+        with self._change, self.train_lock:
+            for start in range(0, count, CHUNK):
+                kept = np.minimum(np.arange(start, start + CHUNK), count - 1)  # the last chunk is filled up
+                chunk = put(jax.tree.map(lambda x, kept=kept: x[kept], rows))
+                carry, found = self._values(
+                    self.params, self._seeds(0, self.train_mirrored), carry, *[chunk[name] for name in rows]
+                )
+                values.append(np.asarray(jax.device_get(found)))
+        return np.concatenate(values)[:count]
 
     def load(self, data: dict, regex: str | None = None) -> None:
         """Upstream's; also forgets parameters that were on their way to the policy."""

@@ -15,7 +15,8 @@ apply()
 import dreamerv3.agent  # noqa: E402  (its libraries must be repaired first)
 import dreamerv3.rssm  # noqa: E402
 
-from dreamerv3_patches.forward_backward import ForwardBackward  # noqa: E402
+from dreamerv3_patches.forward_backward import AT_POLICY, ForwardBackward  # noqa: E402
+from genreward_jax.frame_states import SPACES  # noqa: E402
 
 FB, COPY = "fb/", "fbenc/"  # prefixes of the parameters that are ours
 
@@ -79,13 +80,27 @@ class Model(dreamerv3.agent.Agent):
         if self.fb is None:
             return keys
         copied = "|fbenc/" if self.fb_config["encoder"] == "frozen" else ""
-        return f"{keys}|^(fb/(map|forward0|forward1|backward|goal|frozen)/{copied})"
+        return f"{keys}|^(fb/({AT_POLICY})/{copied})"
+
+    @property
+    def ext_space(self) -> dict[str, elements.Space]:
+        """What training batches hold beside observations and actions: embeddings too, where FB reads them."""
+        spaces = super().ext_space
+        return {**spaces, **SPACES} if self.fb is not None and "dino" in self.fb.inputs else spaces
+
+    @property
+    def pays_for_dino(self) -> bool:
+        """Whether r_FB is asked about an embedding of the current frame, which :meth:`policy` finds in its carry."""
+        return self.fb is not None and self.fb_config["forward_state"] == "dino"
 
     def init_policy(self, batch_size: int) -> tuple:
         carry = super().init_policy(batch_size)
         if self.fb is None:
             return carry
-        return (*carry, {"steps": jnp.zeros((batch_size,), jnp.int32)})
+        own = {"steps": jnp.zeros((batch_size,), jnp.int32)}
+        if self.pays_for_dino:
+            own["dino"] = jnp.zeros((batch_size, *SPACES["dino"].shape), jnp.float32)
+        return (*carry, own)
 
     def init_train(self, batch_size: int) -> tuple:
         return super().init_policy(batch_size)
@@ -110,16 +125,38 @@ class Model(dreamerv3.agent.Agent):
             due = ((steps + 1) % self.interval == 0) & ~obs["is_last"]
             if self.fb_config["pays_from"] == "frozen":
                 due &= self.fb.frozen.read()
-            compute = lambda: self._reward(tokens, obs, act)
+            inputs = {"tokens": tokens, "deter": carry[1]["deter"], "dino": own.get("dino")}
+            compute = lambda: self._reward(inputs[self.fb_config["forward_state"]], obs, act)
             reward = jnp.where(due, nj.cond(due.any(), compute, lambda: jnp.zeros(steps.shape, jnp.float32)), 0.0)
         out = {**out, "reward_fb": reward, "reward_fb_paid": due}
-        return (*carry, {"steps": steps}), act, out
+        return (*carry, {**own, "steps": steps}), act, out
 
-    def _reward(self, tokens: jax.Array, obs: dict, act: dict) -> jax.Array:
-        if self.fb_config["encoder"] == "frozen":
+    def _reward(self, inputs: jax.Array, obs: dict, act: dict) -> jax.Array:
+        if self.fb_config["encoder"] == "frozen":  # inputs are tokens
             copied = self._copied_tokens(obs, obs["is_first"], single=True)
-            tokens = jnp.where(self.fb.frozen.read(), copied, tokens)
-        return self.fb.reward(tokens, self.fb.flat_action(act))
+            inputs = jnp.where(self.fb.frozen.read(), copied, inputs)
+        return self.fb.reward(inputs, self.fb.flat_action(act))
+
+    def values(self, carry: dict, obs: dict, prevact: dict, act: dict, dino: jax.Array) -> tuple[dict, jax.Array]:
+        """r_FB of N consecutive rows, float32 (N,), and what the rows after them go on from.
+
+        Args:
+            carry: State of the world model before the rows, (1, ...) each; only read where F sees ``deter``.
+            obs: Observations with ``is_first``, (N, ...) each.
+            prevact: The action that led to each row, (N, ...) each.
+            act: The action chosen at each, (N, ...) each.
+            dino: Embeddings, (N, 384); only read where F sees them.
+        """
+        if self.pays_for_dino:
+            return carry, self._reward(dino, obs, act)
+        tokens = self.enc({}, obs, obs["is_first"], training=False, single=True)[2]
+        self.enc.take()
+        if self.fb_config["forward_state"] == "tokens":
+            return carry, self._reward(tokens, obs, act)
+        one = lambda xs: jax.tree.map(lambda x: x[None], xs)  # an episode is a batch of one
+        rows = (one(tokens), one(prevact), obs["is_first"][None])
+        carry, _, feat = self.dyn.observe(carry, *rows, training=False)
+        return jax.tree.map(jnp.float32, carry), self._reward(feat["deter"][0], obs, act)
 
     def _copied_tokens(self, obs: dict, reset: jax.Array, single: bool) -> jax.Array:
         """Tokens by the encoder as it was when FB was frozen."""
@@ -150,8 +187,16 @@ class Model(dreamerv3.agent.Agent):
             following = jax.lax.stop_gradient(jax.tree.map(lambda x: x.sample(nj.seed()), policy))
         else:
             following = jax.tree.map(lambda x: x[:, 1:], acts)
+        rows = obs["is_first"].shape[1]  # the batch's first rows are replay context
+        inputs = {
+            "tokens": lambda: outs["tokens"],
+            "deter": lambda: outs["repfeat"]["deter"],
+            "dino": lambda: data["dino"][:, -rows:],
+        }
+        valid = {"dino_valid": data["dino_valid"][:, -rows:]} if "dino" in self.fb.inputs else {}
         return {
-            "tokens": jnp.float32(outs["tokens"]),
+            **{name: jnp.float32(inputs[name]()) for name in self.fb.inputs},
+            **valid,
             "action": self.fb.flat_action(acts),
             "next_action": self.fb.flat_action(following),
             "is_first": obs["is_first"],
