@@ -1,4 +1,4 @@
-"""A whole score of made-up episodes: a square that comes to its place or does not, and rewards that see more or less."""
+"""A whole score of made-up episodes: a square that reaches its place or not, and rewards that see more or less of it."""
 
 import numpy as np
 
