@@ -1,4 +1,4 @@
-"""A whole score of made-up episodes: a square that reaches its place or not, and rewards that see more or less of it."""
+"""A whole score of made-up episodes: a square that reaches its place or not, and rewards that see it well or badly."""
 
 import numpy as np
 
