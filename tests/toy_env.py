@@ -61,7 +61,7 @@ class Moving(gymnasium.Env):
         }[self._view]()
 
 
-gymnasium.register("GenRewardToy-v0", entry_point=Moving, max_episode_steps=20)
+gymnasium.register("GenRewardToy-v0", entry_point="tests.toy_env:Moving", max_episode_steps=20)
 
 
 class Actions(Reward):
