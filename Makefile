@@ -44,7 +44,7 @@ SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train goal score eval finetune models models-eval fetch-models test lint format doctor clean
+.PHONY: help setup relabel train goal score eval finetune models models-eval fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -63,8 +63,8 @@ train: setup-if-needed ## train: TASK=shelf_place (or gym_CartPole-v1) STEPS= SE
 goal: setup-if-needed ## make a goal video and its key frame: TASK=shelf_place PROMPT='...' IMAGE=first.png MODEL= SEED= FRAMES= GOAL=file OUT=folder
 	@exec $(VENV) -m genreward_jax goal$(GOAL_FLAGS) $(value FLAGS)
 
-eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPISODES=10
-	@exec $(VENV) -m genreward_jax eval $(call quote,$(value RUN))$(call flag,--episodes,EPISODES) $(value FLAGS)
+eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPISODES=10 DATA=folder (a LeRobot data set of them)
+	@exec $(VENV) -m genreward_jax eval $(call quote,$(value RUN))$(call flag,--episodes,EPISODES)$(call flag,--data,DATA) $(value FLAGS)
 
 .PHONY: .run-is-named
 .run-is-named:
@@ -72,6 +72,15 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 
 score: setup-if-needed ## judge rewards before training with them: TASK=shelf_place REWARDS=video,fb_measure EPISODES=8 RUN=runs/... DATA=folder TASKS=none GOAL= MODEL= OUT=folder
 	@exec $(VENV) -m genreward_jax score$(SCORE_FLAGS) $(value FLAGS)
+
+relabel: .relabel-is-named setup-if-needed ## another goal, method or weights for a run's episodes: RUN=runs/... OUT=folder GOAL=file METHOD= MODEL= PROMPT= IMAGE= FLAGS='--reward.alpha 0.1'
+	@exec $(VENV) -m genreward_jax relabel $(call quote,$(value RUN))$(call flag,--out,OUT)$(call flag,--method,METHOD)$\
+		$(call flag,--goal.source,GOAL)$(call flag,--goal.prompt,PROMPT)$(call flag,--goal.image,IMAGE)$\
+		$(call flag,--model.family,MODEL) $(value FLAGS)
+
+.PHONY: .relabel-is-named
+.relabel-is-named:
+	@$(if $(and $(value RUN),$(value OUT)),:,echo "make relabel needs a run and a new folder: make relabel RUN=runs/shelf_place/dense/genreward/seed0 OUT=runs/again FLAGS='--reward.alpha 0.1'" >&2; exit 2)
 
 models: setup-if-needed ## train the embedded models from nothing, data included; goes on when stopped: OUT=models PARTS='vae clip'
 	@exec $(VENV) -m genreward_jax models$(call flag,--out,OUT)$(if $(value PARTS), --parts $(value PARTS)) $(value FLAGS)

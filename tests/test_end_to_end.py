@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
+from genreward_jax.score import given
+
 ROOT = Path(__file__).resolve().parent.parent
 INTERVAL = 16
 FLAGS = f"""
@@ -208,15 +210,22 @@ def test_the_policy_can_be_used_alone(run):
         policy.act(image[:32])
 
 
-def test_eval_writes_results_and_videos(run, tmp_path):
+def test_eval_writes_results_videos_and_a_data_set(run, tmp_path):
+    data = tmp_path / "data"
+    verb = [sys.executable, "-m", "genreward_jax", "eval", str(run["logdir"]), "--data", str(data)]
     done = subprocess.run(
-        [sys.executable, "-m", "genreward_jax", "eval", str(run["logdir"]), "--episodes", "1", "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [*verb, "--episodes", "1", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["step"] == 420 and len(results["episodes"]) == 1 and results["episodes"][0]["length"] == 40
     assert (tmp_path / "episode_000.mp4").stat().st_size > 0
+    (episode,) = given.load(data)
+    assert episode.frames.shape == (41, 64, 64, 3) and episode.actions.shape == (41, 4) and episode.actions.any()
+    assert episode.rewards.sum() == pytest.approx(results["episodes"][0]["score_env"], rel=1e-5)
+    assert episode.success.any() == bool(results["episodes"][0]["success"]) and episode.behaviour == "run"
+    again = subprocess.run(verb, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 2 and "is not empty" in again.stderr
 
 
 REFUSALS = {

@@ -108,12 +108,8 @@ def test_make_goal_passes_each_variable_as_its_flag(echoing):
 
 
 def test_make_eval(echoing):
-    assert make("eval", "RUN=runs/x", "EPISODES=3", folder=echoing).splitlines()[2:] == [
-        "eval",
-        "runs/x",
-        "--episodes",
-        "3",
-    ]
+    said = make("eval", "RUN=runs/x", "EPISODES=3", "DATA=a folder", folder=echoing).splitlines()[2:]
+    assert said == ["eval", "runs/x", "--episodes", "3", "--data", "a folder"]
     assert "make eval needs a run directory: make eval RUN=runs/" in make("eval", folder=echoing, code=2)
 
 

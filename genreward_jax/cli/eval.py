@@ -11,7 +11,7 @@ from genreward_jax.errors import UserError
 
 def run(argv: list[str]) -> int:
     """Plays and writes ``<out>/results.json`` and ``<out>/episode_<i>.mp4``; gives the exit code."""
-    parser = Parser("eval", "RUN [--episodes N] [--seed K] [--out FOLDER]", description=__doc__)
+    parser = Parser("eval", "RUN [--episodes N] [--seed K] [--out FOLDER] [--data FOLDER]", description=__doc__)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument(
@@ -21,6 +21,7 @@ def run(argv: list[str]) -> int:
         help="of the episodes; -1: those of the evaluations of a run with one environment",
     )
     parser.add_argument("--out", default="", help="'' is <run>/eval/<step>")
+    parser.add_argument("--data", default="", help="a new folder: the episodes as a LeRobot data set as well")
     args = parser.parse_args(argv)
     if args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
@@ -28,13 +29,17 @@ def run(argv: list[str]) -> int:
 
     require()
     from genreward_jax import parts
-    from genreward_jax.artist import Artist
-    from genreward_jax.evaluation import episodes
+    from genreward_jax.artist import FPS, Artist
+    from genreward_jax.datasets.lerobot_writer import check_target
+    from genreward_jax.evaluation import episodes, recording
     from genreward_jax.evaluation.policy import load
     from genreward_jax.rundir import write_json
 
     if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
         raise UserError(f"--out {args.out} is a file; name a folder.")
+    data = Path(args.data).expanduser() if args.data else None
+    if data is not None:
+        check_target(data)
     policy = load(args.run)
     out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
     print(f"Playing {args.episodes} episodes of {policy.config.task} at step {policy.step:,} ...", flush=True)
@@ -57,6 +62,9 @@ def run(argv: list[str]) -> int:
     write_json(out / "results.json", _results(args.run, policy, seed, figures, played))
     success = episodes.said_success(figures["eval/success"])
     print(f"return {figures['eval/score']:.1f}{success}; results{' and videos' * bool(played[0].frames)} in {out}")
+    if data is not None:
+        recording.write(data, played, policy.config, round(FPS))
+        print(f"A LeRobot data set of them: {data}")
     return 0
 
 

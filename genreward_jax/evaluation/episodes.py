@@ -21,6 +21,9 @@ class Episode:
         success_last: The same at the last step.
         length: Agent steps.
         frames: uint8 (length + 1, H, W, 3) if it was filmed, else empty.
+        actions: The action taken at each of these rows (none at the last: zeros), if it was filmed.
+        rewards: The reward as the run uses it, of each row.
+        successes: Whether the simulator said success at each row.
     """
 
     score: float = 0.0
@@ -29,6 +32,9 @@ class Episode:
     success_last: float = 0.0
     length: int = 0
     frames: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    successes: list[bool] = field(default_factory=list)
     done: bool = False
 
 
@@ -73,6 +79,9 @@ def play(
         picture = tran.get("image", tran.get("log/frame"))
         if started[worker] < film and picture is not None:
             episode.frames.append(picture)
+            episode.actions.append(np.asarray(tran["action"], np.float32).reshape(-1))
+            episode.rewards.append(float(tran["reward"]))
+            episode.successes.append(episode.success_last > 0)
         if tran["is_last"]:
             if started[worker] < episodes:
                 finished.append(episode)

@@ -125,9 +125,12 @@ def ranking(trajectories: "Sequence[Trajectory]", sums: np.ndarray, noise: float
     for name, ladder in LADDERS.items():
         result |= _ladder(name, ladder, trajectories, ranks, counts)
     good = np.array([bool(np.any(t.success)) for t in trajectories])
-    if good.any() and not good.all():
+    # A run's replay and many a foreign file do not say how an episode ended.
+    silent = [b for b in ("run", "given") if not good[behaviours == b].any()]
+    bad = ~good & ~np.isin(behaviours, silent)
+    if good.any() and bad.any():
         ones = np.ones((1, len(sums)))
-        found, samples = st.gap(sums, ones * good, ones * ~good), st.gap(sums, counts * good, counts * ~good)
+        found, samples = st.gap(sums, ones * good, ones * bad), st.gap(sums, counts * good, counts * bad)
         result["success_failure_gap"] = st.figure(found[0][0], samples[0])
         result["success_failure_gap_standardised"] = st.figure(found[1][0], samples[1])
     return result

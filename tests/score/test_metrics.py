@@ -165,6 +165,14 @@ class TestRanking:
         assert value(figures, "ranking/every_step/kendall_tau_b_pooled_noise_ladder") == pytest.approx(expected)
         assert "ranking/every_step/kendall_tau_b_noise_ladder" not in figures
 
+    def test_an_unknown_end_is_no_failure(self):
+        trajectories = [episode("expert", 0, success_at=2), episode("expert", 1), episode("run", 2)]
+        values = [valued([0, w, w, w, w]) for w in (3, 1, 100)]
+        gap = "ranking/every_step/success_failure_gap"
+        assert value(metrics.measure(trajectories, values), gap) == 8
+        trajectories[2] = episode("failure", 2)
+        assert value(metrics.measure(trajectories, values), gap) == 12 - (4 + 400) / 2
+
     def test_what_cannot_be_measured_is_left_out(self):
         figures = metrics.measure([episode("given", 0), episode("given", 1)], [valued(np.arange(5))] * 2)
         assert not [name for name in figures if name.startswith(("ranking", "alignment"))]
