@@ -26,7 +26,6 @@ import embodied.jax.transform  # noqa: E402
 from embodied.jax import internal  # noqa: E402
 
 from dreamerv3_patches import repairs  # noqa: E402
-from dreamerv3_patches.forward_backward import check  # noqa: E402
 from dreamerv3_patches.model import COPY, FB, Model  # noqa: E402
 from genreward_jax.fb import settings as settings_lib  # noqa: E402
 
@@ -60,7 +59,7 @@ def make_agent(
     """
     if fb is not None:
         fb = settings_lib.resolve(fb)
-        check(fb, act_space)
+        settings_lib.check_spaces(fb, obs_space, act_space)
     repairs.set_verbose(verbose)
     fields = embodied.jax.agent.Options.__dataclass_fields__
     internal.setup(**{key: value for key, value in config.jax.items() if key not in fields})

@@ -11,7 +11,6 @@ import ninjax as nj
 import numpy as np
 import optax
 
-from genreward_jax.errors import UserError
 from genreward_jax.fb import losses, networks, sampling
 from genreward_jax.fb.actor import Actor, noisy
 from genreward_jax.fb.running import RunningStandard
@@ -22,23 +21,6 @@ fixed = jax.lax.stop_gradient
 
 # What the policy call needs of it, by name: parameters and state.
 AT_POLICY = "map|map_deter|forward0|forward1|backward|goal|frozen|dino_\\w+|scale_\\w+"
-
-
-def check(config: Mapping[str, Any], act_space: Mapping[str, Any]) -> None:
-    """Refuses flags that are right one by one and cannot go together.
-
-    Args:
-        config: The ``fb`` section, resolved.
-        act_space: The agent's.
-
-    Raises:
-        UserError: Says which two.
-    """
-    state = config["forward_state"]
-    if config["encoder"] == "frozen" and state != "tokens":
-        raise UserError(f"--fb.encoder frozen keeps tokens, and --fb.forward_state is {state}: leave one as it was.")
-    if config["next_action"] == "actor" and any(space.discrete for space in act_space.values()):
-        raise UserError("--fb.next_action actor acts in numbers, and these actions are classes: take agent or replay.")
 
 
 class SlowCopy:
@@ -62,7 +44,8 @@ class SlowCopy:
 class Running:
     """A NamedTuple of running figures as state variables, ``<name>_<field>`` each, so that checkpoints hold them."""
 
-    def __init__(self, start: Any, name: str) -> None:
+    def __init__(self, start: Callable[[], Any], name: str) -> None:
+        start = jax.eval_shape(start)  # all zeros: only the shapes are wanted, and nothing may be put on the device
         make = lambda key, value: nj.Variable(jnp.zeros, value.shape, f32, name=f"{name}_{key}")
         self.kind = type(start)
         self.variables = {key: make(key, value) for key, value in start._asdict().items()}
@@ -103,8 +86,10 @@ class ForwardBackward(nj.Module):
         maps = list(self.maps.values()) if config["map"] == "trained" else []
         adam = optax.adam(float(config["lr"]))
         self.opt = embodied.jax.Optimizer([*self.heads, self.backward, *maps], adam, name="opt")
-        self.standard = Running(RunningStandard.start(networks.STATE_DIM), "dino") if "dino" in self.inputs else None
-        self.scale = Running(sampling.Scale.start(), "scale") if config["reward_norm"] == "running" else None
+        self.standard = (
+            Running(partial(RunningStandard.start, networks.STATE_DIM), "dino") if "dino" in self.inputs else None
+        )
+        self.scale = Running(sampling.Scale.start, "scale") if config["reward_norm"] == "running" else None
         self.actor = None
         if config["next_action"] == "actor":
             actor = nj.FromFlax(partial(Actor, actions=self._action_size(), hidden=int(config["hidden"])))

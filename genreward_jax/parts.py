@@ -30,7 +30,7 @@ def check(config: elements.Config) -> list[Term]:
     """Refuses what cannot run before anything is made; gives the method's terms."""
     split_task(config.task)
     terms = load_method(config.method, dict(config.reward))
-    fb_settings.resolve(config.fb)
+    fb = fb_settings.resolve(config.fb)
     one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     one_of("bridge.device", config.bridge.device, ("auto", "cpu", "cuda"))
     one_of("jax.platform", config.jax.platform, ("auto", "cpu", "cuda"))
@@ -43,6 +43,8 @@ def check(config: elements.Config) -> list[Term]:
     if not 0 < config.bridge.memory_share < 0.9:
         raise UserError(f"--bridge.memory_share is {config.bridge.memory_share}; it must lie between 0 and 0.9.")
     suites.check(config, terms)
+    if uses_fb(terms):
+        fb_settings.check_spaces(fb, *agent_spaces(config))
     if config.agent.report and config.run.report_every and config.report_length > config.batch_length:
         raise UserError(
             f"--report_length {config.report_length} is longer than a batch ({config.batch_length}): lower it, "

@@ -21,6 +21,7 @@ EPISODES = 8  # whose share of the return is looked at
 NOISE = {"float32": 1e-6, "bfloat16": 1e-4}
 CONSTANT = 0.01  # the same for r_FB: the printed objective settles at 1/(1 - discount) with a spread of 0.4 %
 SHARE = 1e-3  # of an episode's reward by size
+TRANSITIONS = 16  # a batch, below which FB's `measure` has too few pairs of independent states
 WAITING = 0.25  # of the rows that an environment may hold back
 
 
@@ -79,6 +80,16 @@ class Watch:
             self._check_spread(term.name)
         self._check_share()
         self._check_late(shaper)
+
+    def check_fb(self, metrics: dict[str, float]) -> None:
+        """Says when FB under `measure` learns from hardly anything; ``metrics`` are the train steps' means."""
+        count = metrics.get("fb/transitions")
+        if "fb/product_next" in metrics and count is not None and count < TRANSITIONS:  # a term of `measure` alone
+            self._warn(
+                "transitions",
+                f"FB learns from {count:.1f} transitions a batch that have the embeddings they need, and {TRANSITIONS} "
+                f"are few; lower --fb.dino_every or raise --batch_size.",
+            )
 
     def _check_spread(self, name: str) -> None:
         values = np.asarray(self.values[name], np.float64)

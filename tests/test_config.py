@@ -97,6 +97,17 @@ def methods_with(monkeypatch):
     return add
 
 
+def test_genreward_plus_is_what_its_entry_says():
+    config = config_lib.parse("--preset cpu --method genreward_plus --reward.alpha 0.5".split())
+    assert (config.fb.objective, config.fb.reward_norm, config.reward.baseline) == ("measure", "running", "still")
+    terms = parts.check(config)
+    assert {term.name: term.weight for term in terms} == {"video": 0.5, "fb": 1e-2}
+    assert (
+        parts.dino_every(config, terms) == 8 and parts.dino_every(config.update({"jax.platform": "cuda"}), terms) == 1
+    )
+    assert parts.row_bytes(config, uses_dino=True) - parts.row_bytes(config) == 4 * 384 + 1
+
+
 def test_what_a_method_sets_lies_over_presets_and_under_flags(methods_with):
     methods_with({"reward.interval": 16, "fb.dim": 48, "reward.beta": 1})
     config = config_lib.parse("--preset smoke --reward.beta 2 --method mine".split())
@@ -145,6 +156,8 @@ MISTAKES = {
     "--fb.z_mix 2": "--fb.z_mix is 2; it is a share from 0 to 1",
     "--fb.discount 1": "--fb.discount is 1; it lies from 0 to below 1",
     "--fb.actor_noise 0": "--fb.actor_noise is 0; it must be more than 0",
+    "--fb.forward_state dino --fb.dino_every 8": "needs every frame",
+    "--fb.forward_state deter --fb.encoder frozen": "--fb.encoder frozen keeps tokens",
     "--goal.rank 0": "--goal.rank is 0",
     "--seed -1": "--seed is -1; it must be 0 or more",
     "--reward.alpha nan": "--reward.alpha is nan",

@@ -115,6 +115,16 @@ def test_rows_that_wait_are_told_when_they_wait_again():
     assert said == []
 
 
+def test_an_fb_that_learns_from_hardly_anything_is_told():
+    watch, said = watching([FB])
+    measure = {"fb/product_next": 1.0}
+    for metrics in ({}, {"fb/transitions": 3.0}, {**measure, "fb/transitions": 16.0}):  # paper counts every row
+        watch.check_fb(metrics)
+    assert said == []
+    [watch.check_fb({**measure, "fb/transitions": 7.5}) for _ in range(2)]
+    assert len(said) == 1 and "7.5 transitions" in said[0] and "--fb.dino_every" in said[0]
+
+
 def test_without_rewards_there_is_nothing_to_watch():
     watch, said = watching([])
     feed(watch, env=1.0, none=[0.0] * EPISODES)

@@ -60,4 +60,26 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"--fb.{key} is {config[key]:g}; it must be more than 0.")
     if config["z"] == "psi" and config["dim"] < FEATURES:
         raise UserError(f"--fb.z psi needs --fb.dim of at least {FEATURES}; it is {config['dim']}.")
+    state = config["forward_state"]
+    if config["encoder"] == "frozen" and state != "tokens":
+        raise UserError(f"--fb.encoder frozen keeps tokens, and --fb.forward_state is {state}: leave one as it was.")
+    if state == "dino" and config["dino_every"] > 1:
+        raise UserError(
+            f"--fb.dino_every is {config['dino_every']}, but --fb.forward_state dino needs every frame: leave it at 0."
+        )
     return config
+
+
+def check_spaces(config: Mapping[str, Any], obs_space: Mapping[str, Any], act_space: Mapping[str, Any]) -> None:
+    """Refuses a section, resolved, that cannot go with these observations and actions.
+
+    Raises:
+        UserError: pi_z where actions are classes, or embeddings where there is no image.
+    """
+    if config["next_action"] == "actor" and any(space.discrete for space in act_space.values()):
+        raise UserError("--fb.next_action actor acts in numbers, and these actions are classes: take agent or replay.")
+    if "dino" in (config["forward_state"], config["backward_state"]) and "image" not in obs_space:
+        raise UserError(
+            "FB on DINOv3 embeddings needs observations that are images: take --fb.objective paper, or "
+            "--fb.backward_state and --fb.forward_state of tokens or deter."
+        )

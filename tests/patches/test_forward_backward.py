@@ -10,10 +10,10 @@ import ninjax as nj
 import numpy as np
 import pytest
 
-from dreamerv3_patches.forward_backward import ForwardBackward, check
+from dreamerv3_patches.forward_backward import ForwardBackward
 from genreward_jax.errors import UserError
 from genreward_jax.fb.running import RunningStandard
-from genreward_jax.fb.settings import resolve
+from genreward_jax.fb.settings import check_spaces, resolve
 from tests.patches.tiny_agent import defaults
 
 STATES, ROWS, STEPS, EVERY, GOAL = 7, 12, 33, 4, 5
@@ -175,8 +175,13 @@ def test_running_figures_are_those_of_all_rows():
 
 def test_flags_that_cannot_go_together_are_sentences():
     classes = {"action": elements.Space(np.int32, (), 0, 4)}
+    image = {"image": elements.Space(np.uint8, (16, 16, 3))}
     with pytest.raises(UserError, match="actions are classes"):
-        check(section(), classes)
+        check_spaces(section(), image, classes)
+    with pytest.raises(UserError, match="needs observations that are images"):
+        check_spaces(section(), {"position": elements.Space(np.float32, (3,))}, ACT)
+    check_spaces(section(), image, ACT)
     with pytest.raises(UserError, match="--fb.encoder frozen keeps tokens"):
-        check(section(forward_state="deter", encoder="frozen"), ACT)
-    check(section(), ACT)
+        section(forward_state="deter", encoder="frozen")
+    with pytest.raises(UserError, match="needs every frame"):
+        section(forward_state="dino", dino_every=8)
