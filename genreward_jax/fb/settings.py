@@ -65,7 +65,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"--fb.encoder frozen keeps tokens, and --fb.forward_state is {state}: leave one as it was.")
     if state == "dino" and config["dino_every"] > 1:
         raise UserError(
-            f"--fb.dino_every is {config['dino_every']}, but --fb.forward_state dino needs every frame: leave it at 0."
+            f"--fb.dino_every is {config['dino_every']}, but --fb.forward_state dino needs every frame: make it 0."
         )
     return config
 
