@@ -128,3 +128,14 @@ def test_make_without_any_python_says_so(echoing):
     done = subprocess.run([make_path, "setup"], cwd=echoing, env={"PATH": "/nowhere"}, capture_output=True, text=True)
     assert done.returncode == 2
     assert "There is no python3 here" in done.stderr
+
+
+def test_make_score_passes_each_variable_as_its_flag(echoing):
+    given = {"TASK": "reach", "REWARDS": "video,my.module:Class", "EPISODES": "4", "RUN": "runs/x", "DATA": "my data",
+             "TASKS": "none", "OUT": "out", "GOAL": "expert", "ENV_REWARD": "sparse"}  # fmt: skip
+    flags = {"--task": "metaworld_reach", "--rewards": "video,my.module:Class", "--episodes": "4", "--run": "runs/x",
+             "--data": "my data", "--tasks": "none", "--out": "out", "--goal.source": "expert",
+             "--env.metaworld.reward": "sparse"}  # fmt: skip
+    said = make("score", *(f"{name}={value}" for name, value in given.items()), folder=echoing).splitlines()
+    assert said[:3] == ["-m", "genreward_jax", "score"]
+    assert dict(zip(said[3::2], said[4::2], strict=True)) == flags

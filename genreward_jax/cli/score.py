@@ -143,7 +143,8 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
             values=judged.values,
             figures=judged.figures,
             discrimination=judged.discrimination,
-            notes=[*context.notes(), *judged.notes],
+            about=judged.about,
+            notes=context.notes(),
             goal_frames=goal.video,
         )
     finally:

@@ -100,8 +100,8 @@ class Context:
 
         if not self.keeps:
             return self._features(trajectory)
-        model = str(self.bridge.describe()["digests"]) + self.config.model.dtype
-        content = hashlib.sha256(np.ascontiguousarray(trajectory.frames).tobytes() + repr(model).encode()).hexdigest()
+        model = self.bridge.describe()["digests"]["dino"] + self.config.model.dtype
+        content = hashlib.sha256(np.ascontiguousarray(trajectory.frames).tobytes() + model.encode()).hexdigest()
 
         def fill(folder: Path) -> None:
             save_file({"features": self._features(trajectory)}, folder / "features.safetensors")

@@ -35,7 +35,7 @@ class RunNetworks:
         self._context, self._agent = context, context.agent
         self._goal: Goal | None = None
         settings = fb_settings.resolve(context.config.fb)
-        self._wants_features = "dino" in (settings["forward_state"], settings["backward_state"])
+        self._wants_features = settings["forward_state"] == "dino"
         self.about = f"the networks of {context.run}"
 
     def aim(self, goal: Goal) -> None:

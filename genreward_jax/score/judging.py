@@ -25,14 +25,14 @@ class Judged:
         values: Of every episode, in the episodes' order.
         figures: Of :func:`metrics.measure`.
         discrimination: Where other tasks' goals were tried.
-        notes: Sentences that a reader of the numbers must know.
+        about: What a reward is, where its name does not say it all.
         seconds: That each reward took.
     """
 
     values: dict[str, list[Values]] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
     discrimination: dict[str, Discrimination] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def judge(
         judged.figures[scorer.name] = metrics.measure(trajectories, values, discrimination=found, cost=cost)
         judged.seconds[scorer.name] = time.perf_counter() - start
         if scorer.about:
-            judged.notes.append(f"{scorer.name}: {scorer.about}.")
+            judged.about[scorer.name] = scorer.about
         if judged.seconds[scorer.name] > 5:
             say(f"{scorer.name}: {len(trajectories)} episodes in {clock(judged.seconds[scorer.name])}.")
     return judged

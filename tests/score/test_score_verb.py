@@ -1,0 +1,189 @@
+"""The verb ``score``: its flags, a run's own episodes, networks trained on the spot, and one whole command."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import elements
+import embodied
+import numpy as np
+import pytest
+
+from genreward_jax import config as config_lib
+from genreward_jax.cli import score as verb
+from genreward_jax.errors import UserError
+from genreward_jax.score import forward_backward, runs
+from genreward_jax.score.context import Context
+from genreward_jax.score.trajectories import Trajectory
+from genreward_jax.video import write_video
+
+LENGTH = 24
+FLAGS = (
+    "--preset smoke --task metaworld_door_close --env.metaworld.quality fast --env.metaworld.repeat 4 "
+    f"--env.metaworld.length {LENGTH} --reward.interval 16 --tasks none"
+)
+
+
+@pytest.fixture
+def goal(tmp_path):
+    """A file that a goal can be made of."""
+    frames = np.random.default_rng(0).integers(0, 255, (17, 64, 64, 3), np.uint8)
+    write_video(tmp_path / "goal.mp4", frames, 10)
+    return str(tmp_path / "goal.mp4")
+
+
+def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, capsys):
+    """The video reward and a user's own class, in another interpreter's process, on one seed and on own episodes."""
+    monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path / "cache"))
+    frames = np.zeros((LENGTH + 1, 64, 64, 3), np.uint8)
+    (tmp_path / "mine").mkdir()
+    np.savez(tmp_path / "mine" / "dark.npz", frames=frames)
+    rewards = "video,tests.score.user_reward:Brightness"
+    argv = [*FLAGS.split(), "--goal.source", goal, "--rewards", rewards, "--episodes", "1"]
+    argv += ["--bridge.python", sys.executable]  # knows the current folder and its own packages, and nothing of ours
+    assert verb.run([*argv, "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "score.json").read_text())
+    assert found["task"] == "door_close" and found["seeds"] == [300_000] and found["commit"]
+    names = ["video", "tests.score.user_reward:Brightness", "random", "constant", "ramp", "pixels", "env"]
+    assert list(found["rewards"]) == names
+    assert [e["behaviour"] for e in found["episodes"]][-2:] == ["random", "given"] and len(found["episodes"]) == 9
+    last = found["episodes"][-1]["values"]["tests.score.user_reward:Brightness"]["as_trained"]
+    assert [t for t, value in enumerate(last) if value is not None] == [8, 16, 24] and last[8] == 0
+    assert found["rewards"]["video"]["cost/as_trained/ms_per_env_step"]["value"] > 0
+    assert found["rewards"]["video"]["cost/as_trained/peak_memory_mb"]["value"] > 50
+    assert all((tmp_path / "out" / f"score.{ending}").stat().st_size for ending in ("png", "html"))
+    said = capsys.readouterr().out
+    assert "Drawing 8 episodes of 24 steps" in said and "auc" in said.lower()
+
+
+def test_a_run_s_settings_lie_under_the_flags(tmp_path):
+    run = tmp_path / "run"
+    saved = config_lib.parse([*FLAGS.split()[:-2], "--reward.alpha", "0.5", "--method", "genreward_no_fb"])
+    old = {key: value for key, value in saved.flat.items() if key != "fb.pessimism"}  # from before that flag
+    run.mkdir()
+    elements.Config(old).save(str(run / "config.yaml"))
+    configs = verb._Configs(["--reward.beta", "7"], str(run))
+    config = configs("")
+    assert (config.reward.alpha, config.reward.beta, config.env.metaworld.length) == (0.5, 7.0, LENGTH)
+    assert (config.method, configs("genreward").method) == ("genreward_no_fb", "genreward")
+    assert config.preset == "smoke" and config.fb.pessimism == config_lib.parse([]).fb.pessimism
+
+
+def test_whole_episodes_are_read_from_upstream_s_replay(tmp_path):
+    """Two environments, chunks that end inside episodes, one episode cut off: whole ones come back as they went in."""
+    replay = embodied.replay.Replay(
+        length=2, capacity=1000, chunksize=7, directory=elements.Path(str(tmp_path / "replay")), save_wait=True
+    )
+    rng, stored = np.random.default_rng(0), {0: [], 1: []}
+    for worker, lengths in ((0, (9, 12, 4)), (1, (11, 5))):
+        for length in lengths:
+            stored[worker].append([])
+            for t in range(length):
+                row = {
+                    "image": rng.integers(0, 255, (4, 4, 3), np.uint8),
+                    "action": rng.normal(size=4).astype(np.float32),
+                    "reward": np.float32(99),
+                    "reward_env": np.float32(rng.normal() if t else 0),
+                    "is_first": np.bool_(t == 0),
+                    "is_last": np.bool_(t == length - 1 and length != 4),
+                }
+                replay.add(row, worker)
+                stored[worker][-1].append(row)
+    replay.save()
+    whole = [episode for worker in stored.values() for episode in worker if len(episode) != 4]
+    found = runs.run_episodes(tmp_path, "reach", 10)
+    assert sorted(t.length for t in found) == sorted(len(e) - 1 for e in whole)
+    for trajectory in found:
+        rows = next(e for e in whole if len(e) == trajectory.length + 1)
+        np.testing.assert_array_equal(trajectory.frames, [row["image"] for row in rows])
+        np.testing.assert_array_equal(trajectory.actions[:-1], [row["action"] for row in rows][:-1])
+        np.testing.assert_array_equal(trajectory.rewards, [row["reward_env"] for row in rows])
+        assert (trajectory.behaviour, trajectory.task) == ("run", "reach") and not trajectory.actions[-1].any()
+    assert [t.seed for t in runs.run_episodes(tmp_path, "reach", 2)] == [0, len(whole) - 1]
+
+
+class Embedding:
+    """In place of the bridge: a frame's features are three of its pixels, repeated."""
+
+    frame_size = 64
+    asked = 0
+
+    def describe(self):
+        return {"digests": {"dino": "x"}, "pid": 0, "trained": True}
+
+    def call(self, capability, frames):
+        self.asked += len(frames)
+        return SimpleNamespace(result=lambda: np.tile(frames[:, 0, 0].astype(np.float32), (1, 128)))
+
+
+def walk(seed):
+    """A walk along a line; the action is the way that is taken, the frame's first pixel the place."""
+    rng = np.random.default_rng(seed)
+    actions = np.sign(rng.normal(size=(LENGTH + 1, 1))).astype(np.float32)
+    place = np.clip(128 + 8 * np.concatenate([[0], actions[:-1, 0].cumsum()]), 0, 255)
+    frames = np.broadcast_to(place[:, None, None, None].astype(np.uint8), (LENGTH + 1, 8, 8, 3)).copy()
+    return Trajectory("", "given", seed, frames, actions, np.zeros(LENGTH + 1, np.float32), np.zeros(LENGTH + 1, bool))
+
+
+def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, monkeypatch):
+    """fb_measure without a run: towards a goal on the right, going right is worth more."""
+    monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path))
+    monkeypatch.setattr(forward_backward, "UPDATES", 100)
+    context = Context(config_lib.parse(FLAGS.split()[:-2]), say=lambda text: None)
+    context._bridge = Embedding()
+    context.fb_episodes = lambda mixed: [walk(seed) for seed in range(30)]
+    context._goals = {"": SimpleNamespace(psi=np.full(384, 200, np.float32))}
+    networks = forward_backward.networks_for(context, "measure")
+    assert networks is forward_backward.networks_for(context, "measure")
+    assert "100 updates (measure) on 30 episodes" in networks.about
+    asked, episode = context._bridge.asked, walk(100)
+    episode.actions[:] = 1
+    right = networks.values(episode)
+    assert context._bridge.asked == asked + LENGTH + 1
+    episode.actions[:] = -1
+    assert (right > networks.values(episode)).mean() > 0.7
+    assert context._bridge.asked == asked + LENGTH + 1  # the same frames: from the cache
+    networks.aim(SimpleNamespace(psi=np.full(384, 60, np.float32)))
+    left = networks.values(episode)
+    episode.actions[:] = 1
+    assert (left > networks.values(episode)).mean() > 0.7
+
+
+def test_a_run_s_networks_are_taken_for_its_own_objective(monkeypatch):
+    """And only for that, and never where training on more than it saw is asked for."""
+    made = []
+    monkeypatch.setattr(forward_backward, "RunNetworks", lambda context: made.append("run") or object())
+    monkeypatch.setattr(forward_backward, "OfflineNetworks", lambda context, *which: made.append(which) or object())
+    context = SimpleNamespace(run_objective="paper", networks={})
+    for objective, mixed in (("paper", False), ("measure", False), ("paper", True), ("paper", False)):
+        forward_backward.networks_for(context, objective, mixed)
+    assert made == ["run", ("measure", False), ("paper", True)]
+    context = Context(config_lib.parse(["--preset", "smoke", "--method", "genreward"]), "somewhere")
+    assert context.run_objective == "paper"
+    assert Context(config_lib.parse(["--preset", "smoke", "--method", "none"]), "somewhere").run_objective == ""
+
+
+MISTAKES = {
+    "reward": ("--rewards vidoe", "did you mean video"),
+    "no reward": ("--rewards ,", "REWARDS=) is empty"),
+    "episodes": ("--episodes 0", "--episodes is 0"),
+    "number": ("--episodes two", "write score --task"),
+    "run": ("--run nowhere", "There is no run in 'nowhere'"),
+    "out": ("--out {file}", "is a file; name a folder"),
+    "task": ("--task metaworld_door_clos", "door_close"),
+    "suite": ("--task gym_CartPole-v1", "no task 'gym_CartPole-v1'"),
+    "flag": ("--goal.sorce x", "did you mean goal.source"),
+    "interval": ("--reward.interval 500", "every 500 steps but an episode has 64"),
+    "data": ("--data {folder}", "name their task (TASK=)"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence(name, tmp_path):
+    (tmp_path / "file").touch()
+    flags, text = MISTAKES[name]
+    flags = flags.format(file=tmp_path / "file", folder=tmp_path)
+    with pytest.raises(UserError) as error:
+        verb.run(["--preset", "smoke", *flags.split()])
+    assert text in str(error.value) and "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
