@@ -55,6 +55,16 @@ def load_agent(agent: Any, folder: str | os.PathLike) -> None:
     agent.load({"params": params, "counters": counters})
 
 
+def drop_parameters(folder: str | os.PathLike, prefixes: tuple[str, ...]) -> None:
+    """Takes parameters whose names begin so out of what :func:`save_agent` wrote."""
+    folder = Path(folder)
+    arrays = {key: value for key, value in load_file(folder / ARRAYS).items() if not key.startswith(prefixes)}
+    rest = json.loads((folder / REST).read_text())
+    _replace(folder / ARRAYS, lambda path: save_file(arrays, path))
+    rest |= {"arrays": len(arrays), "bytes": (folder / ARRAYS).stat().st_size}
+    _replace(folder / REST, lambda path: path.write_text(json.dumps(rest)))
+
+
 COUNTERS = ("updates", "batches", "actions")
 
 

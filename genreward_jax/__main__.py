@@ -9,6 +9,7 @@ VERBS = {
     "train": "train an agent: flags as in configs/defaults.yaml",
     "eval": "play a run's policy and write its return, success and videos",
     "fetch-models": "get a model family's files from the hub ahead of time, and say first how large they are",
+    "relabel": "give a run's episodes another goal, method or weights, as a new run directory",
     "goal": "make a task's goal video, pick its key frame and draw both: flags as for train, and --out FOLDER",
     "score": "judge rewards on fixed episodes before training with them: flags as for train, --rewards a,b, --run RUN",
     "finetune": "fine-tune a family's video model on your videos: see docs/finetuning.md, or --help",

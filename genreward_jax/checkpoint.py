@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from genreward_jax.errors import UserError
+from genreward_jax.replay_files import chunk_id
 from genreward_jax.rundir import write_text
 
 
@@ -108,3 +109,5 @@ class Checkpoint:
         for file in Path(str(self.replay.directory)).glob("*.npz"):
             if file.name not in known:
                 file.unlink()
+        if getattr(self.replay, "frames", None) is not None:
+            self.replay.frames.keep_only(chunk_id(Path(name)) for name in known)

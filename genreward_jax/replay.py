@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from genreward_jax.shaping import RewardShaper, Row
+from genreward_jax.kept_frames import KeptFrames
+from genreward_jax.shaping import KEPT_FRAME, RewardShaper, Row
 
 
 class ShapedReplay:
@@ -15,11 +16,19 @@ class ShapedReplay:
         replay: ``embodied.replay.Replay`` or anything with its methods.
         shaper: The filter; it knows nothing of the replay.
         on_row: Called with (row, worker) for each row that enters the replay, shaped.
+        frames: Where the large frames of rows go that hold one (a shaper with ``keep_frames``); None: nowhere.
     """
 
-    def __init__(self, replay: Any, shaper: RewardShaper, on_row: Callable[[Row, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        replay: Any,
+        shaper: RewardShaper,
+        on_row: Callable[[Row, int], None] | None = None,
+        frames: KeptFrames | None = None,
+    ) -> None:
         self.replay = replay
         self.shaper = shaper
+        self.frames = frames
         self.on_row = on_row or (lambda row, worker: None)
 
     def __len__(self) -> int:
@@ -50,5 +59,9 @@ class ShapedReplay:
         return self.replay.load(data)
 
     def _insert(self, row: Row, worker: int) -> None:
+        frame = row.pop(KEPT_FRAME, None)
         self.on_row(row, worker)
         self.replay.add(row, worker)
+        if self.frames is not None and frame is not None:
+            chunk, index = self.replay.streams[worker][-1]  # where the row is now
+            self.frames.put(str(chunk), index, frame)

@@ -129,6 +129,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             wait=wait,
             tell=bridge.tell,
             goal=goal,
+            keep_frames=bool(config.replay.reward_frames),
             say=say,
             **annotate,
         )

@@ -21,6 +21,7 @@ from genreward_jax.rewards.base import Payment, Reward, Window
 from genreward_jax.windows import sample_indices, sampled_steps
 
 Row = dict[str, np.ndarray]
+KEPT_FRAME = "log/reward_frame"  # upstream's replay drops what is named log/
 
 
 @dataclass
@@ -78,6 +79,7 @@ class RewardShaper:
         goal: Given to rewards that run here; the bridge gives its own theirs.
         annotate: ``annotate(row, step)`` gives more keys for a row that is ``step`` steps from its episode's reset:
             values, or futures of values, for which the row waits as for a late reward. The same keys for every row.
+        keep_frames: Leave each frame that was fetched from a slot on its row, as ``log/reward_frame``.
         say: Told, once, when the loop had to wait.
 
     Rows need ``is_first``, ``reward``, ``image`` and ``action``, and have ``is_last``; rows that leave have
@@ -97,6 +99,7 @@ class RewardShaper:
         tell: Callable[[str, str, Any], Future] | None = None,
         goal: Any = None,
         annotate: Callable[[Row, int], dict[str, Any]] = lambda row, step: {},
+        keep_frames: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
         self.terms = terms
@@ -110,6 +113,7 @@ class RewardShaper:
         self.schedules = [reward.schedule() for reward in self.rewards]
         self.pay = pay
         self.annotate = annotate
+        self.keep_frames = keep_frames
         self.frame_count = frame_count
         self.frame_of = frame_of
         self.max_pending_rows = max_pending_rows
@@ -203,6 +207,8 @@ class RewardShaper:
         if state.previous is None:
             return []
         frame = self._frame(worker, row)
+        if self.keep_frames and frame is not None and "frame_slot" in row:
+            row[KEPT_FRAME] = frame
         answers = []
         for index, (reward, schedule) in enumerate(zip(self.rewards, self.schedules, strict=True)):
             collector = state.collectors[index]
@@ -308,8 +314,9 @@ class RewardShaper:
     def _wait_for_oldest(self, worker: int, state: _Worker) -> None:
         if not self._said_waiting:
             self.say(
-                f"Environment {worker} holds {len(state.pending)} rows for a late reward (--reward.max_pending_rows): "
-                f"the loop now waits for rewards."
+                f"WARNING: Environment {worker} holds {len(state.pending)} rows for a late reward "
+                f"(--reward.max_pending_rows): the loop now waits for rewards. A smaller model (MODEL=) or "
+                f"--bridge.device cuda is quicker."
             )
             self._said_waiting = True
         start = time.perf_counter()

@@ -25,6 +25,7 @@ from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
 from genreward_jax.evaluation.episodes import SEED, Stopped, play, said_success, summary
 from genreward_jax.frame_states import SPACES
+from genreward_jax.kept_frames import KeptFrames
 from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
@@ -311,7 +312,8 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
     logger = loggers.make_logger(folder.path, config.logger.outputs, "/".join(Path(config.logdir).parts[-4:]))
     stats = EpisodeStats([term.name for term in rewarding.terms])
     updates = elements.Counter()
-    replay = ShapedReplay(parts.make_replay(config, folder / "replay"), rewarding.shaper)
+    kept = KeptFrames(folder / "reward_frames") if config.replay.reward_frames else None
+    replay = ShapedReplay(parts.make_replay(config, folder / "replay"), rewarding.shaper, frames=kept)
     counters = {"step": logger.step, "updates": updates}
     checkpoint = Checkpoint(
         folder / "checkpoint",
