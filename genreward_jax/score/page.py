@@ -79,7 +79,8 @@ def _table(score: Score, variant: str) -> str:
     columns = table.columns_of(score, variant)
     if not columns:
         return ""
-    heads = "".join(f'<th scope="col">{_text(f"{c.above} {c.below}".strip())}</th>' for c in columns)
+    joined = [f"{c.above} {c.below}".replace(" >", "\u00a0>") for c in columns]
+    heads = "".join(f'<th scope="col">{_text(words)}</th>' for words in joined)
     rewards = [name for name in score.figures if name not in score.controls]
     controls = [name for name in score.figures if name in score.controls]
     rows = []
