@@ -43,6 +43,10 @@ def check(config: elements.Config) -> list[Term]:
     if not 0 < config.bridge.memory_share < 0.9:
         raise UserError(f"--bridge.memory_share is {config.bridge.memory_share}; it must lie between 0 and 0.9.")
     suites.check(config, terms)
+    if dino_every(config, terms) and "image" not in suites.spaces(config)[0]:
+        raise UserError(
+            "FB reads DINO embeddings of pictures here, and this environment observes none: see --fb.*_state."
+        )
     if uses_fb(terms):
         fb_settings.check_spaces(fb, *agent_spaces(config))
     if config.agent.report and config.run.report_every and config.report_length > config.batch_length:

@@ -7,6 +7,7 @@ import numpy as np
 
 from genreward_jax.config import read_yaml
 from genreward_jax.errors import UserError
+from genreward_jax.replay_files import chains
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.score.trajectories import Trajectory
 
@@ -45,29 +46,11 @@ def run_episodes(run: str | Path, task: str, count: int) -> list[Trajectory]:
     files = sorted((Path(run) / "replay").glob("*.npz"))
     if not files:
         raise UserError(f"The run in '{run}' has no replay; let it train until its first save.")
-    episodes = [span for chain in _chains(files) for span in _spans(chain)]
+    episodes = [span for chain in chains(files) for span in _spans(chain)]
     if not episodes:
         raise UserError(f"The replay of '{run}' holds no whole episode yet; let it train on.")
     chosen = np.unique(np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int))
     return [_trajectory(episodes[number], task, int(number)) for number in chosen]
-
-
-def _chains(files: list[Path]) -> list[list[Path]]:
-    """The replay's files in the order in which an environment filled them, oldest chain first.
-
-    A file's name is time-id-id of its successor-rows.
-    """
-    named = {file.stem.split("-")[1]: file for file in files}
-    successor = {key: file.stem.split("-")[2] for key, file in named.items()}
-    begins = [key for key in named if key not in set(successor.values())]
-    chains = []
-    for key in begins:
-        chain = []
-        while key in named:
-            chain.append(named[key])
-            key = successor[key]
-        chains.append(chain)
-    return chains
 
 
 Span = list[tuple[Path, int, int]]  # parts of files that make up one episode: file, first row, row after the last
