@@ -194,7 +194,8 @@ def test_what_a_run_leaves_behind(run):
         assert (logdir / name).stat().st_size > 0, name
     metrics = {key for line in (logdir / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)}
     wanted = """episode/score episode/success episode/length eval/score eval/success reward/video reward/fb reward/total
-        reward/share reward/latency_ms reward/pending fb/loss fb/ortho fps/policy fps/train train/loss/image""".split()
+        reward/share reward/video_spread reward/latency_ms reward/pending fb/loss fb/ortho fps/policy
+        fps/train train/loss/image""".split()
     assert not set(wanted) - metrics
 
 
