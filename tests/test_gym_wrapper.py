@@ -116,6 +116,16 @@ def test_gymnasiums_own_checks_pass_and_the_specification_rebuilds_it(reward, tm
         play(again, 3)
 
 
+def test_a_running_bridge_can_be_given_and_is_recorded_inside_its_reward(reward):
+    env = RecordEpisodeStatistics(GenRewardWrapper(toy(), reward.goal, reward._bridge, **SHORT))
+    recorded = env.spec.additional_wrappers[-2].kwargs["goal"]
+    assert recorded is env.env.gen_reward and recorded._bridge is reward._bridge
+    want = play(GenRewardWrapper(toy(), reward), 8)[-1][1]
+    assert play(env, 8)[-1][1] == pytest.approx(want, abs=1e-6)
+    env.close()
+    assert reward(goal_video()) > 0.9  # the bridge is open
+
+
 def test_only_the_frames_of_the_window_under_way_are_kept_and_drawn(reward):
     base = Moving(view="vector", render_mode="rgb_array")
     env = GenRewardWrapper(TimeLimit(base, 50), reward)
