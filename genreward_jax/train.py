@@ -223,7 +223,9 @@ def _report(run: Run) -> dict[str, Any]:
 
 def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: elements.FPS) -> None:
     """Writes what has gathered since the last time."""
-    run.logger.add(train_agg.result())
+    trained = train_agg.result()
+    run.logger.add(trained)
+    run.watch.check_fb(trained)
     run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
     figures = run.rewarding.shaper.stats()
     run.logger.add({f"reward/{k}": v for k, v in {**figures, **run.watch.stats()}.items()})
