@@ -162,7 +162,7 @@ def _episodes(args: Namespace, config: elements.Config, context) -> list:
 
     start, found = time.perf_counter(), []
     if args.task_given or not args.data:
-        found += make_set(config, args.episodes, _say)
+        found += make_set(config, args.episodes, _say, frame_size=context.bridge.frame_size)
     if args.run:
         found += run_episodes(args.run, context.task, args.episodes)
     if args.data:

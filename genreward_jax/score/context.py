@@ -19,7 +19,7 @@ from genreward_jax.goals import Goal, load_goal, make_goal
 from genreward_jax.methods import load_method
 from genreward_jax.rewarding import bridge_spec
 from genreward_jax.score.trajectories import Trajectory, fb_set
-from genreward_jax.video import fit
+from genreward_jax.video import fit, read_frames
 
 REMEMBERED = 1 << 30  # bytes of windows' latents that the bridge keeps: rewards that look at the same ones share them
 CHUNK = 64  # frames in one call of the image model
@@ -91,8 +91,9 @@ class Context:
     def at_reward_size(self, trajectory: Trajectory) -> np.ndarray:
         """The episode's frames at the size that the reward models want, uint8 (T + 1, S, S, 3)."""
         size = self.bridge.frame_size
-        same = trajectory.frames.shape[1:3] == (size, size)
-        return trajectory.frames if same else fit(trajectory.frames, size)
+        if trajectory.frames.shape[1:3] == (size, size):
+            return trajectory.frames
+        return read_frames(trajectory.large) if trajectory.large else fit(trajectory.frames, size)
 
     def embed(self, trajectory: Trajectory) -> np.ndarray:
         """DINOv3's features of every frame, float32 (T + 1, 384); kept by the frames' and the model's content."""
@@ -160,9 +161,6 @@ class Context:
         found = [f"Goal: {self.goal().source}."]
         if self._bridge is not None and not self._bridge.describe()["trained"]:
             found.append("RANDOM weights: the models' numbers mean nothing.")
-        size, own = self.bridge.frame_size, tuple(self.config.env.metaworld.size)
-        if own != (size, size):
-            found.append(f"Frames of {own[0]} pixels were enlarged to {size}; training would draw them at that size.")
         return found
 
     def close(self) -> None:

@@ -99,21 +99,20 @@ class TermScorer:
     def cost(self, trajectory: Trajectory) -> float:
         if self._task:
             self._bind("")
-        context = self._context
-        context.shifts += 1  # frames that nothing has seen: bridge and cache would remember others
-        fresh = replace(trajectory, frames=np.roll(trajectory.frames, context.shifts, axis=2))
-        frames, outputs, spent = self._frames(fresh), self._outputs(trajectory), 0.0
-        if self._networks is not None:
-            spent += self._networks_time(fresh, outputs)
+        outputs = self._outputs(trajectory)
+        # Frames that nothing has seen: bridge and cache would remember others.
+        self._context.shifts += 1
+        frames = np.roll(self._frames(trajectory), self._context.shifts, axis=2)
+        spent = self._networks_time(trajectory, frames, outputs) if self._networks is not None else 0.0
         start = time.perf_counter()
-        self._trained(fresh, frames, outputs)
+        self._trained(trajectory, frames, outputs)
         return 1000 * (spent + time.perf_counter() - start) / trajectory.length
 
-    def _networks_time(self, fresh: Trajectory, outputs: dict[str, np.ndarray]) -> float:
+    def _networks_time(self, trajectory: Trajectory, frames: np.ndarray, outputs: dict[str, np.ndarray]) -> float:
         """Seconds for r_FB of as many rows as training pays of it."""
-        paid = self._trained(fresh, self._frames(fresh), outputs)
+        paid = self._trained(trajectory, frames, outputs)
         count = max(np.isfinite(paid[i]).sum() for i, reward in enumerate(self._shaper.rewards) if reward.outputs)
-        part = replace(fresh, frames=fresh.frames[:count], actions=fresh.actions[:count])
+        part = replace(trajectory, frames=trajectory.frames[:count], actions=trajectory.actions[:count])
         self._context.keeps = False
         try:
             self._outputs(part)  # compiles for this number of rows

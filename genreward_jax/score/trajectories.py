@@ -21,12 +21,15 @@ from tqdm import tqdm
 
 from genreward_jax.cache import cache_dir, make_once
 from genreward_jax.demonstrations.behaviours import BEHAVIOURS, NOISE, STOPS, Actor, steps_until_giving_up
+from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.envs.metaworld import MetaWorld, check_task
 from genreward_jax.envs.rendering import resolve_quality
+from genreward_jax.video import write_frames
 
 SEED = 300_000
 FB_SEED, FB_MIXED_SEED = 400_000, 450_000
 FB_RANDOM, FB_MIXED = 24, 4  # episodes of random actions; seeds on which each noisy or stopping expert plays as well
+FPS = 10.0  # of large frames' videos, which nobody looks at
 FORMAT = 1  # part of the cache's key: raise it when the same settings come to mean other episodes
 
 
@@ -42,6 +45,8 @@ class Trajectory:
         actions: float32 (T + 1, A), row t: the action taken at row t; the last row zeros.
         rewards: float32 (T + 1,), the environment's reward as the run would use it; row 0 is 0.
         success: bool (T + 1,).
+        large: A lossless video of the frames that training would draw for a reward whose models want another size than
+            the agent's, T + 1 of them, the first blank: no window holds the reset. None where nobody wants them.
     """
 
     task: str
@@ -51,6 +56,7 @@ class Trajectory:
     actions: np.ndarray
     rewards: np.ndarray
     success: np.ndarray
+    large: Path | None = None
 
     @property
     def length(self) -> int:
@@ -64,7 +70,11 @@ class Trajectory:
 
 
 def make_set(
-    config: elements.Config, episodes: int, say: Callable[[str], None] = print, behaviours: tuple = BEHAVIOURS
+    config: elements.Config,
+    episodes: int,
+    say: Callable[[str], None] = print,
+    behaviours: tuple = BEHAVIOURS,
+    frame_size: int = 0,
 ) -> list[Trajectory]:
     """The scored set of a configuration's task: each behaviour on the seeds SEED, SEED + 1, ...
 
@@ -76,11 +86,12 @@ def make_set(
         episodes: Seeds.
         say: Told when episodes have to be drawn, and how many.
         behaviours: Which are played.
+        frame_size: Height and width in pixels that rewards want; 0 is the agent's own.
 
     Returns:
         Ordered by behaviour, then by seed.
     """
-    made = _collect(config, range(SEED, SEED + episodes), behaviours, say)
+    made = _collect(config, range(SEED, SEED + episodes), behaviours, say, frame_size)
     return sorted(made, key=lambda trajectory: behaviours.index(trajectory.behaviour))
 
 
@@ -103,9 +114,13 @@ def env_settings(config: elements.Config) -> dict[str, Any]:
     return {**view, "task": check_task(config.task), "size": size, "quality": resolve_quality(view["quality"])}
 
 
-def _collect(config: elements.Config, seeds: range, behaviours: tuple, say: Callable[[str], None]) -> list[Trajectory]:
+def _collect(
+    config: elements.Config, seeds: range, behaviours: tuple, say: Callable[[str], None], frame_size: int = 0
+) -> list[Trajectory]:
     """Plays what is missing, a folder a seed, in two processes at most; reads all."""
     settings = env_settings(config)
+    if frame_size and settings["size"] != [frame_size, frame_size]:
+        settings["frame_size"] = frame_size
     folder = cache_dir("score", f"{settings['task']}-{_digest(settings, behaviours)}")
     missing = [seed for seed in seeds if not (folder / str(seed)).is_dir()]
     if missing:
@@ -130,39 +145,58 @@ def _digest(settings: dict[str, Any], behaviours: tuple) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-_ENVS: dict[str, MetaWorld] = {}  # a process draws all its seeds with one environment
+_STAGES: dict[str, tuple[MetaWorld, FrameSlots | None]] = {}  # a process plays all its seeds on one environment
 
 
 def _play_seed(folder: Path, settings: dict[str, Any], behaviours: tuple, seed: int) -> None:
     """Plays one seed's episodes and leaves them in ``folder/<seed>``."""
-    key = json.dumps(settings)
-    if key not in _ENVS:
-        _ENVS[key] = MetaWorld(**{**settings, "size": tuple(settings["size"])})
+    env, slots = _stage(settings)
 
     def fill(made: Path) -> None:
         from safetensors.numpy import save_file
 
         for behaviour in behaviours:
-            tensors = vars(play(_ENVS[key], settings, behaviour, seed))
-            arrays = {name: value for name, value in tensors.items() if isinstance(value, np.ndarray)}
+            trajectory, large = play(env, settings, behaviour, seed, slots)
+            arrays = {name: value for name, value in vars(trajectory).items() if isinstance(value, np.ndarray)}
             save_file(arrays, made / f"{behaviour}.safetensors", {"task": settings["task"]})
+            if large:
+                write_frames(made / f"{behaviour}.mp4", np.stack([np.zeros_like(large[0]), *large]), FPS)
 
     make_once(folder / str(seed), fill)
 
 
-def play(env: MetaWorld, settings: dict[str, Any], behaviour: str, seed: int) -> Trajectory:
-    """One episode on an environment of those settings."""
+def _stage(settings: dict[str, Any]) -> tuple[MetaWorld, FrameSlots | None]:
+    """The environment of those settings; with ``frame_size`` it draws a large frame at every step, as for a reward."""
+    key = json.dumps(settings)
+    if key not in _STAGES:
+        more, slots = {}, None
+        if "frame_size" in settings:
+            made = FrameSlots.create(settings["frame_size"], 1)
+            slots = FrameSlots.attach(made.name)
+            more = {"frame_interval": 1, "frame_count": 1, "frame_slots": slots.name}
+        _STAGES[key] = MetaWorld(**{**settings, "size": tuple(settings["size"])}, **more), slots
+        if slots is not None:
+            made.unlink()  # both ends are attached: the memory goes with the process, however that ends
+    return _STAGES[key]
+
+
+def play(
+    env: MetaWorld, settings: dict[str, Any], behaviour: str, seed: int, slots: FrameSlots | None = None
+) -> tuple[Trajectory, list[np.ndarray]]:
+    """One episode on an environment of those settings, and each step's large frame where it has slots for them."""
     task, repeat = settings["task"], settings["repeat"]
     gives_up = steps_until_giving_up(env.simulator, task, behaviour, seed, settings["length"], repeat)
     actor = Actor(task, behaviour, seed, gives_up)
     env.seek(seed)
     row = env.step({"reset": True, "action": np.zeros(4, np.float32)})
-    rows, actions = [row], []
+    rows, actions, large = [row], [], []
     while not row["is_last"]:
         actions.append(actor.act(env.state))
         row = env.step({"reset": False, "action": actions[-1]})
         rows.append(row)
-    return Trajectory(
+        if slots is not None:
+            large.append(slots.take(int(row["frame_slot"])))
+    trajectory = Trajectory(
         task=task,
         behaviour=behaviour,
         seed=seed,
@@ -171,6 +205,7 @@ def play(env: MetaWorld, settings: dict[str, Any], behaviour: str, seed: int) ->
         rewards=np.array([row["reward"] for row in rows], np.float32),
         success=np.array([row["log/success"] > 0 for row in rows]),
     )
+    return trajectory, large
 
 
 def _read(path: Path, behaviour: str, seed: int) -> Trajectory:
@@ -178,7 +213,8 @@ def _read(path: Path, behaviour: str, seed: int) -> Trajectory:
 
     with safe_open(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}
-        return Trajectory(file.metadata()["task"], behaviour, seed, **arrays)
+        large = path.with_suffix(".mp4")
+        return Trajectory(file.metadata()["task"], behaviour, seed, **arrays, large=large if large.exists() else None)
 
 
 def rows_of(trajectory: Trajectory, frames: np.ndarray | None = None) -> Iterator[dict[str, np.ndarray]]:

@@ -34,7 +34,7 @@ def episodes(config):
     settings = trajectories_lib.env_settings(config)
     env = parts.make_env(config, 0)
     yield [
-        trajectories_lib.play(env, settings, behaviour, trajectories_lib.SEED + seed)
+        trajectories_lib.play(env, settings, behaviour, trajectories_lib.SEED + seed)[0]
         for behaviour in ("expert", "random")
         for seed in range(SEEDS)
     ]

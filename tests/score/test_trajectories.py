@@ -5,7 +5,9 @@ import pytest
 
 from genreward_jax import config as config_lib
 from genreward_jax import parts
+from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.score import trajectories as lib
+from genreward_jax.video import read_frames
 
 FLAGS = "--preset cpu --task metaworld_door_close --env.metaworld.quality fast --env.metaworld.length 24"
 BEHAVIOURS = ("expert", "stop50", "random")
@@ -64,6 +66,24 @@ def test_a_set_is_drawn_once_and_grows_by_what_is_missing(config, made):
         np.testing.assert_array_equal(again.actions, trajectory.actions)
     other = config.update({"env.metaworld.camera": "corner"})
     assert lib._digest(lib.env_settings(other), BEHAVIOURS) not in next(folder.iterdir()).name
+
+
+def test_large_frames_are_those_that_training_draws_for_its_reward(config, tmp_path, monkeypatch):
+    """Through the slots of shared memory in which a run's environment leaves them, at every step but the reset."""
+    monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path))
+    (made,) = lib.make_set(config.update({"env.metaworld.length": 6}), 1, lambda text: None, ("random",), 96)
+    slots = FrameSlots.create(96, 2)
+    more = {"frame_size": 96, "frame_interval": 3, "frame_count": 3, "frame_slots": slots.name, "length": 6}
+    env = parts.make_env(config, 0, seed=made.seed, **more)
+    row, large = env.step({"reset": True, "action": np.zeros(4, np.float32)}), read_frames(made.large)
+    for t in range(made.length):
+        row = env.step({"reset": False, "action": made.actions[t]})
+        np.testing.assert_array_equal(large[t + 1], slots.take(int(row["frame_slot"])))
+        np.testing.assert_array_equal(made.frames[t + 1], row["image"])
+    env.close()
+    slots.close()
+    slots.unlink()
+    assert large.shape == (7, 96, 96, 3) and not large[0].any()
 
 
 def test_fb_never_trains_on_scored_seeds():
