@@ -199,7 +199,7 @@ class TestAlignment:
 
     def test_mean_over_experts_and_against_return_and_reward(self):
         env = [0, 1, 5, 1, 1]
-        own = [[0, 1, 2, 3, 4], [0, 1, 5, 1, 1]]
+        own = [[0, 1, 2, 3, 4], [0, 4, 5, 1, 2]]
         trajectories = [episode("expert", s, env) for s in range(2)]
         figures = metrics.measure(trajectories, [valued(row) for row in own])
         time = np.mean([st.pearson(mean_ranks(row[1:]), np.arange(4)) for row in own])
