@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from genreward_jax.errors import UserError
 from genreward_jax.fb import settings as fb_settings
 from genreward_jax.goals import Goal
 from genreward_jax.score.trajectories import Trajectory
@@ -24,8 +25,14 @@ class Networks(Protocol):
     def aim(self, goal: Goal) -> None:
         """From here on the reward is for this goal."""
 
-    def values(self, trajectory: Trajectory) -> np.ndarray:
-        """r_FB of the frame and the action of each row, float32 (T + 1,); row t's is earned at row t + 1."""
+    def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
+        """r_FB of the frame and the action of each row, float32 (T + 1,); row t's is earned at row t + 1.
+
+        Args:
+            trajectory: The episode.
+            normalised: Less its mean, over its spread, as ``--fb.reward_norm running``; a run's own networks do what
+                the run does.
+        """
 
 
 class RunNetworks:
@@ -41,7 +48,8 @@ class RunNetworks:
     def aim(self, goal: Goal) -> None:
         self._goal = goal
 
-    def values(self, trajectory: Trajectory) -> np.ndarray:
+    def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
+        _check_actions(trajectory, int(np.prod(self._agent.act_space["action"].shape)))
         self._agent.set_goal(self._goal.psi)
         size = self._agent.obs_space["image"].shape[0]
         frames = trajectory.frames
@@ -66,12 +74,13 @@ class OfflineNetworks:
         episodes = context.fb_episodes(mixed)
         what = "random actions, noisy and stopping experts" if mixed else "random actions"
         self.about = f"{UPDATES} updates ({objective}) on {len(episodes)} episodes of other seeds: {what}"
-        features = context.embed_all(episodes)
+        self._features, self._actions = context.embed_all(episodes), [episode.actions for episode in episodes]
+        self._goal, self._scale = context.goal(), None
         context.say(f"Training forward-backward networks: {self.about} ...")
         with tqdm(total=UPDATES, unit="update", desc=f"fb {objective}", mininterval=1) as bar:
             self._networks = offline.train(
-                features,
-                [episode.actions for episode in episodes],
+                self._features,
+                self._actions,
                 context.goal().psi,
                 objective=objective,
                 updates=UPDATES,
@@ -79,10 +88,28 @@ class OfflineNetworks:
             )
 
     def aim(self, goal: Goal) -> None:
-        self._networks = self._networks.with_goal(goal.psi)
+        if goal is not self._goal:
+            self._networks, self._goal, self._scale = self._networks.with_goal(goal.psi), goal, None
 
-    def values(self, trajectory: Trajectory) -> np.ndarray:
-        return self._networks.values(self._context.embed(trajectory), trajectory.actions)
+    def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
+        _check_actions(trajectory, self._networks.actions)
+        found = self._networks.values(self._context.embed(trajectory), trajectory.actions)
+        if not normalised:
+            return found
+        if self._scale is None:  # over the episodes of the training, as a run's is over its replay
+            states, actions = (np.concatenate([x[:-1] for x in parts]) for parts in (self._features, self._actions))
+            replayed = self._networks.values(states, actions)
+            self._scale = float(replayed.mean()), max(float(replayed.std()), 1e-8)
+        return (found - self._scale[0]) / self._scale[1]
+
+
+def _check_actions(trajectory: Trajectory, wanted: int) -> None:
+    if trajectory.actions.shape[1:] != (wanted,):
+        raise UserError(
+            f"r_FB needs the {wanted} numbers of each action; those of the {trajectory.behaviour} episode "
+            f"{trajectory.seed} have {trajectory.actions.shape[1]}: give actions with the episodes, or leave rewards "
+            "with a forward-backward term out of REWARDS=."
+        )
 
 
 def networks_for(context: "Context", objective: str, mixed: bool = False) -> Networks:

@@ -38,12 +38,13 @@ def make_scorers(names: list[str], method_config: Callable[[str], elements.Confi
 
 
 def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermScorer:
-    flags = method_config("").reward
+    own = method_config("")
+    flags, normalised = own.reward, own.fb.reward_norm == "running"
     shared = {"interval": int(flags.interval), "frames": int(flags.frames)}
 
     def term(path: str, weight: float, **more: Any) -> Term:
-        own = "environment" if name == "env" else name  # a row's reward_env is the environment's already
-        return Term(own, path, float(weight), {**shared, **more})
+        key = "environment" if name == "env" else name  # a row's reward_env is the environment's already
+        return Term(key, path, float(weight), {**shared, **more})
 
     if name in VIDEO:
         baseline = "still" if name == "video_corrected" else "none"
@@ -51,7 +52,7 @@ def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermS
     if name in FB:
         _, objective, *mix = name.split("_")
         terms = [term(f"{_GENREWARD}ForwardBackwardReward", flags.beta)]
-        return TermScorer(name, terms, objective=objective, mixed=bool(mix))
+        return TermScorer(name, terms, objective=objective, mixed=bool(mix), normalised=normalised)
     if name in CONTROLS:
         return TermScorer(name, [term(f"{_CONTROL}{name.capitalize()}", 1.0 if name == "env" else flags.alpha)])
     if ":" in name:
@@ -65,4 +66,5 @@ def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermS
     if not terms:
         raise UserError(f"The method '{name}' adds no reward: there is nothing to score.")
     objective = str(config.fb.objective) if uses_fb(terms) else ""
-    return TermScorer(name, terms, objective=objective, summed=True)
+    normalised = config.fb.reward_norm == "running"
+    return TermScorer(name, terms, objective=objective, normalised=normalised, summed=True)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from genreward_jax.errors import UserError
-from genreward_jax.goals import Goal
 from genreward_jax.methods import Term, import_reward
 from genreward_jax.rewards.base import Payment, Reward
 from genreward_jax.score.context import Context
@@ -59,15 +58,23 @@ class TermScorer:
         terms: One, or a method's.
         objective: Of the forward-backward networks that a term reads; '' takes the configuration's.
         mixed: Train those also on noisy and stopping experts.
+        normalised: Whether training would divide r_FB by its spread.
         summed: A whole method: values are the terms' weighted sum. Else they are the one term's own.
     """
 
     def __init__(
-        self, name: str, terms: list[Term], *, objective: str = "", mixed: bool = False, summed: bool = False
+        self,
+        name: str,
+        terms: list[Term],
+        *,
+        objective: str = "",
+        mixed: bool = False,
+        normalised: bool = False,
+        summed: bool = False,
     ) -> None:
         self.name, self.about = name, ""
         self._terms, self._summed = terms, summed
-        self._objective, self._mixed = objective, mixed
+        self._objective, self._mixed, self._normalised = objective, mixed, normalised
         self._networks: Networks | None = None
         self._task: str | None = None  # whose goal it is bound to
         self._shaper: RewardShaper | None = None
@@ -148,9 +155,6 @@ class TermScorer:
     def _key(self, term: str) -> str:
         return f"{self.name}/{term}"
 
-    def _goal(self) -> Goal:
-        return self._context.goal(self._task or "")
-
     # --- an episode ---
 
     def _frames(self, trajectory: Trajectory) -> np.ndarray:
@@ -161,8 +165,8 @@ class TermScorer:
         """What the agent's policy call would return at each row."""
         if self._networks is None:
             return {}
-        self._networks.aim(self._goal())
-        values = self._networks.values(trajectory)
+        self._networks.aim(self._context.goal(self._task))  # others may have aimed them elsewhere
+        values = self._networks.values(trajectory, self._normalised)
         return {"reward_fb": values, "reward_fb_paid": np.ones(len(values), bool)}
 
     def _trained(self, trajectory: Trajectory, frames: np.ndarray, outputs: dict[str, np.ndarray]) -> np.ndarray:

@@ -147,6 +147,11 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
     left = networks.values(episode)
     episode.actions[:] = 1
     assert (left > networks.values(episode)).mean() > 0.7
+    episode.actions = np.zeros((LENGTH + 1, 3), np.float32)
+    with pytest.raises(UserError, match="r_FB needs the 1 numbers of each action; those of the given episode 100"):
+        networks.values(episode)
+    seen = np.concatenate([networks.values(walk(seed), normalised=True)[:-1] for seed in range(30)])
+    assert abs(seen.mean()) < 1e-3 and abs(seen.std() - 1) < 1e-3  # over what they were trained on
 
 
 def test_a_run_s_networks_are_taken_for_its_own_objective(monkeypatch):

@@ -152,7 +152,7 @@ class FakeNetworks:
     def aim(self, goal):
         self.goal = goal
 
-    def values(self, trajectory):
+    def values(self, trajectory, normalised=False):
         return np.arange(trajectory.length + 1, dtype=np.float32)
 
 
