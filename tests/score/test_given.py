@@ -136,6 +136,19 @@ class TestLeRobot:
         found = given.load(folder)
         assert [(t.behaviour, t.seed) for t in found] == [("given", 0), ("given", 1)]
 
+    def test_a_success_that_only_the_last_row_knows(self, tmp_path):
+        """Other people's episodes end at their success, whose frame they do not keep."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        folder = self.write(tmp_path / "data")
+        file = folder / "data/chunk-000/file-000.parquet"
+        table = pq.read_table(file)
+        place = table.column_names.index("next.success")
+        said = pa.array([False, False, False, True, False, False, False])
+        pq.write_table(table.set_column(place, "next.success", said), file)
+        assert [t.success_step for t in given.load(folder)] == [3, -1]
+
     def test_rows_that_do_not_fit_the_video(self, tmp_path):
         import pyarrow.parquet as pq
 
