@@ -70,6 +70,12 @@ def test_the_time_limit_is_no_terminal_and_so_is_ours():
 
 
 def test_repeat_sums_rewards_and_stops_at_the_end():
+    starts = []
+    for seed in range(4):  # an end within an agent step: what comes after it is not played
+        rows = play(GymEnv(SQUARE, repeat=3, seed=seed))
+        starts.append(int(rows[0]["obs_place"][0]))
+        assert sum(float(row["reward"]) for row in rows) == sum(range(starts[-1] + 1, 13))
+    assert any((12 - start) % 3 for start in starts)
     rows = play(GymEnv(SQUARE, repeat=3, seed=0))
     start = rows[0]["obs_place"][0]
     assert rows[1]["obs_place"][0] == start + 3 and rows[1]["reward"] == 3 * start + 6
