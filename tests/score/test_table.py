@@ -58,6 +58,18 @@ def test_verdicts(score):
     assert "pixels" not in verdict(upside_down, "worse") and "float noise" not in verdict(upside_down, "worse")
 
 
+def test_an_interval_that_holds_chance_is_no_ranking(score):
+    """Whatever the figure in its middle."""
+    for value, low, high, words in (
+        (0.8, 0.4, 1.0, "does not tell experts from random (0.80 every_step, chance is inside"),
+        (0.8, 0.6, 1.0, "ranks experts above random (0.80"),
+        (0.2, 0.0, 0.5, "does not tell experts from random (0.20"),
+        (0.2, 0.0, 0.4, "ranks random above experts (0.20"),
+    ):
+        figures = {"ranking/every_step/auc_expert_vs_random": {"value": value, "low": low, "high": high}}
+        assert verdict(type(score)(**{**vars(score), "figures": {"x": figures}}), "x").startswith(words)
+
+
 def test_a_reward_that_pays_nothing_or_zeros():
     trajectories = [episode("expert", 0), episode("random", 0)]
     for paid, words in (([], "training would pay nothing"), ([2, 4], "training would pay zeros only")):
