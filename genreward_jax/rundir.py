@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import elements
 
-from genreward_jax.config import differences
+from genreward_jax.config import differences, read_yaml
 from genreward_jax.errors import UserError
 from genreward_jax.suites import file_name, split_task
 
@@ -130,6 +130,19 @@ class RunDirectory:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+
+def run_config(run: str) -> elements.Config:
+    """The configuration that a run was started with, flags that are younger than it at their defaults.
+
+    Raises:
+        UserError: There is no run.
+    """
+    saved = RunDirectory(run).saved_config()
+    if saved is None:
+        raise UserError(f"There is no run in '{run}' (no config.yaml); give a folder that make train wrote.")
+    defaults = elements.Config(read_yaml("defaults"))
+    return defaults.update({key: value for key, value in saved.flat.items() if key in defaults.flat})
 
 
 def write_text(path: Path, text: str) -> None:

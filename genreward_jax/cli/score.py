@@ -72,7 +72,7 @@ class _Configs:
     """
 
     def __init__(self, argv: list[str], run: str) -> None:
-        from genreward_jax.score.runs import run_config
+        from genreward_jax.rundir import run_config
 
         self._argv, self._base = argv, run_config(run) if run else None
         self._made: dict[str, elements.Config] = {}
@@ -128,6 +128,9 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
 
     config, start = configs(""), time.perf_counter()
     context = Context(config, args.run, _say)
+    long = [text for scorer in scorers if (text := scorer.trains(context))]
+    if long:
+        _say("What takes minutes, and only drawing and embedding are kept for the next time:\n  " + "\n  ".join(long))
     try:
         trajectories = _episodes(args, config, context)
         own = any(trajectory.behaviour == "expert" and trajectory.task for trajectory in trajectories)

@@ -12,7 +12,7 @@ from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.errors import UserError
 from genreward_jax.methods import load_method
-from genreward_jax.rundir import RunDirectory
+from genreward_jax.rundir import RunDirectory, run_config
 from genreward_jax.suites import observed
 
 
@@ -84,11 +84,9 @@ def load(run: str) -> Policy:
     from dreamerv3_patches.checkpoint import load_agent
 
     folder = RunDirectory(run)
-    saved = folder.saved_config()
-    if saved is None:
-        raise UserError(f"There is no run in '{run}' (no config.yaml); give a folder that make train wrote.")
     config = prepare_jax(
-        saved.update({"jax.platform": "auto", "jax.transfer_guard": False, "logdir": str(Path(run))}), bridge=False
+        run_config(run).update({"jax.platform": "auto", "jax.transfer_guard": False, "logdir": str(Path(run))}),
+        bridge=False,
     )
     checkpoint = Checkpoint(folder / "checkpoint", None, None)
     found = checkpoint.latest()

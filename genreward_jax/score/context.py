@@ -157,11 +157,9 @@ class Context:
             return float("nan")
 
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know about models and goal."""
-        found = [f"Goal: {self.goal().source}."]
-        if self._bridge is not None and not self._bridge.describe()["trained"]:
-            found.append("RANDOM weights: the models' numbers mean nothing.")
-        return found
+        """What a reader of the numbers must know about the models."""
+        trained = self._bridge is None or self._bridge.describe()["trained"]
+        return [] if trained else ["RANDOM weights: the models' numbers mean nothing."]
 
     def close(self) -> None:
         """Ends the model process."""

@@ -2,29 +2,13 @@
 
 from pathlib import Path
 
-import elements
 import numpy as np
 
-from genreward_jax.config import read_yaml
 from genreward_jax.errors import UserError
 from genreward_jax.replay_files import chains
-from genreward_jax.rundir import RunDirectory
 from genreward_jax.score.trajectories import Trajectory
 
 _COLUMNS = ("image", "action", "reward_env", "is_first", "is_last")
-
-
-def run_config(run: str) -> elements.Config:
-    """The configuration that a run was started with, flags that are younger than it at their defaults.
-
-    Raises:
-        UserError: There is no run.
-    """
-    saved = RunDirectory(run).saved_config()
-    if saved is None:
-        raise UserError(f"There is no run in '{run}' (no config.yaml); give a folder that make train wrote.")
-    defaults = elements.Config(read_yaml("defaults"))
-    return defaults.update({key: value for key, value in saved.flat.items() if key in defaults.flat})
 
 
 def run_episodes(run: str | Path, task: str, count: int) -> list[Trajectory]:

@@ -56,7 +56,7 @@ class TermScorer:
     Args:
         name: In REWARDS= and in every file.
         terms: One, or a method's.
-        objective: Of the forward-backward networks that a term reads; '' takes the configuration's.
+        objective: Of the forward-backward networks that a term reads; '' where none does.
         mixed: Train those also on noisy and stopping experts.
         normalised: Whether training would divide r_FB by its spread.
         summed: A whole method: values are the terms' weighted sum. Else they are the one term's own.
@@ -79,12 +79,17 @@ class TermScorer:
         self._task: str | None = None  # whose goal it is bound to
         self._shaper: RewardShaper | None = None
 
+    def trains(self, context: Context) -> str:
+        """What it has to train before it can be scored, in words; '' for nothing."""
+        if not self._objective or (self._objective == context.run_objective and not self._mixed):
+            return ""
+        return f"{self.name}: forward-backward networks ({self._objective}) on episodes of other seeds"
+
     def prepare(self, context: Context) -> None:
         self._context = context
         self._bind("")
         if any(reward.outputs for reward in self._shaper.rewards):
-            objective = self._objective or str(context.config.fb.objective)
-            self._networks = networks_for(context, objective, self._mixed)
+            self._networks = networks_for(context, self._objective, self._mixed)
             self.about = self._networks.about
 
     def values(self, trajectory: Trajectory, task: str = "") -> Values:
