@@ -51,6 +51,21 @@ def test_every_kth_row_of_each_episode_carries_its_frames_embedding(call, wait):
         assert all((spaces[key].dtype, spaces[key].shape) == (s.dtype, s.shape) for key, s in SPACES.items())
 
 
+def test_the_loop_does_not_wait_for_an_embedding():
+    asked = []
+
+    def ask(capability, frames):
+        asked.append(Future())
+        return asked[-1]
+
+    shaper, rows = RewardShaper([], annotate=annotator(ask, EVERY)), episode(0)
+    assert [shaper.push(0, row) for row in rows[: EVERY + 1]] == [[]] * (EVERY + 1)
+    asked[0].set_result(np.ones((1, 384), np.float32))
+    assert [row["index"] for row in shaper.push(0, rows[EVERY + 1])] == list(range(EVERY))
+    asked[1].set_result(np.ones((1, 384), np.float32))
+    assert [row["index"] for _, row in shaper.flush()] == [EVERY, EVERY + 1]
+
+
 def test_a_failed_embedding_reaches_the_loop():
     def ask(capability, frames):
         future = Future()
