@@ -162,14 +162,14 @@ def test_where_f_sees_embeddings_both_ends_need_one():
 
 def test_running_figures_are_those_of_all_rows():
     rng = np.random.default_rng(0)
-    rows = rng.normal(5, 0.02, (40, 16, 384)).astype(np.float32)
+    rows = rng.normal(5, 0.02, (40, 16, 384)) + rng.normal(0, 0.05, (40, 1, 384))  # batches differ, too
     standard = RunningStandard.start(384)
     for part in rows:
         standard = standard.update(part, np.ones(16))
     untouched = standard.update(np.zeros((16, 384)), np.zeros(16))
     np.testing.assert_array_equal(untouched.mean, standard.mean)
     np.testing.assert_allclose(standard.mean, rows.mean((0, 1)), atol=1e-4)
-    np.testing.assert_allclose(standard.variance, rows.var((0, 1)).mean(), rtol=1e-2)
+    np.testing.assert_allclose(standard.variance, rows.var((0, 1)).mean(), rtol=1e-3)
     assert np.asarray(standard(rows)).std() == pytest.approx(1, abs=0.01)
 
 
