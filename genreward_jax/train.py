@@ -3,7 +3,6 @@
 Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run directory and makes the parts.
 """
 
-import signal
 import sys
 import time
 from collections import deque
@@ -24,12 +23,13 @@ from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
 from genreward_jax.evaluation.episodes import SEED, Stopped, play, said_success, summary
-from genreward_jax.frame_states import SPACES
 from genreward_jax.kept_frames import KeptFrames
+from genreward_jax.prefill import Policy
 from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.stopping import StopSignal
 from genreward_jax.suites import observed
 from genreward_jax.watch import Watch, watch_of
 
@@ -51,7 +51,7 @@ class Run:
     updates: elements.Counter
     progress: Progress
     stats: EpisodeStats
-    stop: "StopSignal"
+    stop: StopSignal
     usage: elements.Usage
     watch: Watch
     artist: Artist = field(default_factory=Artist)
@@ -62,23 +62,6 @@ class Run:
     @property
     def step(self) -> elements.Counter:
         return self.logger.step
-
-
-class StopSignal:
-    """Set by Ctrl-C or SIGTERM; the loop saves and ends. A second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._caught)
-
-    def _caught(self, number: int, frame: Any) -> None:
-        if self.name:
-            raise KeyboardInterrupt
-        self.name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-
-    def __call__(self) -> bool:
-        return bool(self.name)
 
 
 def train_loop(run: Run, started_at: int) -> None:
@@ -143,35 +126,6 @@ def train_loop(run: Run, started_at: int) -> None:
         log(run, train_agg, policy_fps, train_fps)
     finally:
         driver.close()
-
-
-class Policy:
-    """Random actions for the first steps (line 7), the agent's afterwards.
-
-    Random rows carry zeros for the latents that the agent would have stored beside its own (replay context); the
-    first training pass over them puts the right ones there.
-    """
-
-    def __init__(self, agent: Any, prefill: int, step: elements.Counter, seed: int) -> None:
-        self.agent, self.prefill, self.step = agent, prefill, step
-        self.rng = np.random.default_rng(parts.seed_of(seed, 1))
-        known = {*agent.obs_space, *agent.act_space, "consec", "stepid", *SPACES}  # the shaper adds embeddings
-        self.context = {k: v for k, v in agent.spaces.items() if k not in known}
-
-    def init(self, envs: int) -> Any:
-        return self.agent.init_policy(envs)
-
-    def __call__(self, carry: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict, dict]:
-        if self.step >= self.prefill:
-            return self.agent.policy(carry, obs, mode="train")
-        count = len(obs["is_first"])
-        acts = {k: self._draw(v, (count, *v.shape)) for k, v in self.agent.act_space.items()}
-        return carry, acts, {k: np.zeros((count, *v.shape), v.dtype) for k, v in self.context.items()}
-
-    def _draw(self, space: elements.Space, shape: tuple[int, ...]) -> np.ndarray:
-        if space.discrete:
-            return self.rng.integers(space.low, space.high, shape, space.dtype)
-        return self.rng.uniform(-1, 1, shape).astype(space.dtype)
 
 
 def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:
