@@ -44,7 +44,7 @@ SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup relabel train goal score eval finetune models models-eval fetch-models test lint format doctor clean
+.PHONY: help setup relabel train goal score eval finetune models models-eval study fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -93,6 +93,9 @@ fetch-models: setup-if-needed ## get models from the hub ahead of time: MODEL=TH
 
 finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL=embedded OUT=folder PART=transformer|vae FLAGS='--steps 600'
 	@exec $(VENV) -m genreward_jax finetune$(FINETUNE_FLAGS) $(value FLAGS)
+
+study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry'
+	@exec $(VENV) -m genreward_jax study $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
 	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)
