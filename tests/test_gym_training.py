@@ -81,7 +81,7 @@ def test_pictures_and_numbers_with_both_rewards(tmp_path):
     write_video(tmp_path / "goal.mp4", np.stack(frames), 8)
     said = train(
         tmp_path / "run", "--task", "gym_tests.envs.tiny_gym:Square-v0", "--goal.source", str(tmp_path / "goal.mp4"),
-        "--run.steps", "180", "--run.prefill", "60", "--reward.interval", "4", "--fb.train_steps", "110",
+        "--run.steps", "180", "--run.prefill", "60", "--reward.interval", "4", "--fb.train_steps", "140",
         "--reward.alpha", "0.5", "--reward.beta", "0.25",
     )  # fmt: skip
     assert "it sees" in said and "obs_place" in said and "RANDOM" not in said
@@ -94,4 +94,4 @@ def test_pictures_and_numbers_with_both_rewards(tmp_path):
     np.testing.assert_allclose(rows["reward"], want, rtol=1e-5, atol=1e-6)
     assert rows["is_terminal"].any() and (rows["is_last"] | ~rows["is_terminal"]).all()
     assert {"train/loss/image", "train/loss/obs_place", "train/loss/obs_side", "fb/loss", "reward/video_spread",
-            "fb/encoder_drift", "episode/success"} <= metrics(tmp_path / "run")  # fmt: skip
+            "episode/success"} <= metrics(tmp_path / "run")  # fmt: skip

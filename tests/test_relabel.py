@@ -211,7 +211,11 @@ class Elsewhere:
     """A bridge whose model wants frames of another size; its reward is the mean of the window."""
 
     frame_size, tell = SIDE, None
-    pay = staticmethod(pay)
+    windows = []
+
+    def pay(self, name, window):
+        self.windows.append(window)
+        return pay(name, window)
 
     def close(self):
         pass
@@ -241,6 +245,10 @@ def test_kept_frames_are_what_windows_are_made_of(tmp_path, elsewhere):
     verb([str(folder), "--out", str(out), "--goal.source", str(tmp_path / "other.mp4")])
     new = columns(out)
     paid = np.flatnonzero(np.isfinite(new["reward_video"]))
+    asked = {tuple(window.rewards): window.actions for window in Elsewhere.windows}
+    for row in paid:  # the environment's own rewards, and the actions that led to each row
+        actions = asked[tuple(new["reward_env"][row - INTERVAL + 1 : row + 1])]
+        np.testing.assert_array_equal(actions, new["action"][row - INTERVAL : row])
     first, second = np.arange(1, 17).mean() / 255, np.arange(17, 33).mean() / 255  # each frame shows its step
     np.testing.assert_allclose(new["reward_video"][paid], [first, second] * 3, rtol=1e-6)
     assert content(out / "reward_frames") == content(folder / "reward_frames")
