@@ -17,9 +17,9 @@ from tests.envs.tiny_gym import Square
 from tests.test_end_to_end import replay_rows
 
 ROOT = Path(__file__).resolve().parent.parent
-# jax.debug: XLA compiles in half the time.
+# jax.debug: XLA compiles in half the time. deterministic: rows come at once, so that there is something to train on.
 SMALL = """--preset smoke --run.log_every 1 --eval.first_episodes 0 --eval.every 0 --eval.episodes 1 --run.plots False
-    --agent.imag_length 2 --jax.debug True --agent.*layers 1 --agent.*units 8""".split()
+    --run.deterministic True --agent.imag_length 2 --jax.debug True --agent.*layers 1 --agent.*units 8""".split()
 
 
 def train(logdir, *flags):

@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
 
     require()
     from genreward_jax.relabel import relabel
-    from genreward_jax.score.runs import run_config
+    from genreward_jax.rundir import run_config
 
     if {flag.partition("=")[0] for flag in flags} & {"--logdir", "--preset", "--configs"}:
         raise UserError("relabel: the run keeps its size and gets its folder from --out (OUT=); leave those flags out.")
