@@ -69,7 +69,7 @@ class World:
         return np.asarray(self._reward(self.params, TOKENS[states], np.reshape(actions, (-1, 1)), seed=0)[1])
 
     def call(self, function, *args):
-        return nj.pure(function)(self.params, *args, seed=0)[1]
+        return jax.jit(nj.pure(function))(self.params, *args, seed=0)[1]
 
 
 @pytest.fixture(scope="module")
