@@ -75,7 +75,7 @@ class World:
 @pytest.fixture(scope="module")
 def world():
     world = World()
-    world.train(700)
+    world.train(600)
     return world
 
 
@@ -94,7 +94,7 @@ def test_pi_z_walks_to_the_goal(world):
     def act(tokens):
         z = world.fb.backward(world.fb._goal())
         state = world.fb._state("forward_state", {"tokens": tokens})
-        return world.fb.actor(state, np.broadcast_to(z, (len(tokens), len(z))))
+        return world.fb.actor(state, jax.numpy.broadcast_to(z, (len(tokens), len(z))))
 
     actions = np.asarray(world.call(act, TOKENS))[:, 0]
     assert (actions[1:GOAL] > 0).all() and actions[GOAL + 1] < 0
