@@ -97,7 +97,7 @@ def test_pi_z_walks_to_the_goal(world):
         return world.fb.actor(state, jax.numpy.broadcast_to(z, (len(tokens), len(z))))
 
     actions = np.asarray(world.call(act, TOKENS))[:, 0]
-    assert (actions[1:GOAL] > 0).all() and actions[GOAL + 1] < 0
+    assert (actions[2:GOAL] > 0.3).all() and actions[GOAL + 1] < 0  # farther off there is less to tell apart
 
 
 def test_the_loss_falls_and_terms_are_logged(world):
