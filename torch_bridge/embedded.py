@@ -14,9 +14,9 @@ from pathlib import Path
 from genreward_jax.cache import make_once
 
 MAX_TEXT = 24  # tokens of a prompt; the longest caption has 20
-# CogVideoX has 16 (the paper's "4" is its compression in time). At 64x64 a place of the latent stands for far more of the
-# scene than at 480x720: with 16 the reconstruction of shapes never seen stayed 4 dB lower.
-LATENTS = 32
+# CogVideoX's own; the paper's "4" is its compression in time. 32 were tried: scenes never seen came back 1 dB better, but
+# the transformer, at the same steps, learned less and r_video with its videos fell (docs/models.md).
+LATENTS = 16
 
 
 def make(folder: Path, frame_size: int = 64, seed: int = 0) -> None:

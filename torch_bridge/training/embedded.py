@@ -20,7 +20,7 @@ from genreward_jax.errors import UserError
 from torch_bridge.repairs import repair_torchvision
 from torch_bridge.training.recipe.common import start
 
-STEPS = {"vae": 5000, "transformer": 2200, "clip": 1600, "dino": 1500}
+STEPS = {"vae": 2700, "transformer": 2200, "clip": 1600, "dino": 1500}
 
 
 def assemble(work: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch_bridge.training import augment, loop, rendered
 from torch_bridge.training.recipe.common import split, start
 
-PLAIN = 0.3  # share of the steps on the scenes as they were rendered
+PLAIN = 5 / 9  # share of the steps on the scenes as they were rendered
 
 
 def train(data: Path, work: Path, steps: int) -> None:
@@ -33,7 +33,7 @@ def train(data: Path, work: Path, steps: int) -> None:
         return np.stack([rendered.clip(video, rng, frames, (4, 8, 16)) for video in videos])
 
     def strange(rng: np.random.Generator) -> torch.Tensor:
-        return augment.scenes(torch.from_numpy(clips(rng, 4, 9)), 0.6)
+        return augment.scenes(torch.from_numpy(clips(rng, 4, 9)), 0.7)
 
     rng = np.random.default_rng(0)
     checks = np.stack([rendered.clip(video, rng, 17, (8,)) for video in held[:24]])
