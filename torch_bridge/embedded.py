@@ -14,8 +14,8 @@ from pathlib import Path
 from genreward_jax.cache import make_once
 
 MAX_TEXT = 24  # tokens of a prompt; the longest caption has 20
-# CogVideoX's own; the paper's "4" is its compression in time. 32 were tried: scenes never seen came back 1 dB better, but
-# the transformer, at the same steps, learned less and r_video with its videos fell (docs/models.md).
+# CogVideoX's own; the paper's "4" is its compression in time. 32 were tried: scenes never seen came back 1 dB better,
+# but the transformer, at the same steps, learned less and r_video with its videos fell (docs/models.md).
 LATENTS = 16
 
 
