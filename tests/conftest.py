@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -13,6 +14,14 @@ def plain_jax():
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_transfer_guard", None)
     yield
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """No test leaves its process with real-time priority, which some encoders take as root: it starves all others."""
+    yield
+    if hasattr(os, "sched_getscheduler"):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.fixture(scope="module")

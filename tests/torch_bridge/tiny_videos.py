@@ -1,6 +1,8 @@
 """Small videos for tests of training data: frames that tell their own number, and a toy set that can be learned."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -19,8 +21,22 @@ def numbers(array: np.ndarray) -> list[int]:
 
 
 def write(path: Path, array: np.ndarray, codec: str = "libx264rgb", fps: int = 10) -> Path:
-    """A video file; lossless with libx264rgb."""
+    """A video file; lossless with libx264rgb.
+
+    SVT-AV1 gives its caller's threads real-time priority where it runs as root, and all that these start: a thread
+    that spins then starves the whole machine (seen: upstream's parallel actor, for minutes). So it gets a process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if codec == "libsvtav1":
+        pixels = path.with_suffix(".npy")
+        np.save(pixels, array)
+        subprocess.run([sys.executable, __file__, str(path), str(pixels), str(fps)], check=True, timeout=120)
+        pixels.unlink()
+        return path
+    return _encode(path, array, codec, fps)
+
+
+def _encode(path: Path, array: np.ndarray, codec: str, fps: int) -> Path:
     exact = codec == "libx264rgb"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
@@ -54,3 +70,7 @@ def toy_set(folder: Path, count: int = 8, length: int = 12, size: tuple[int, int
         write(folder / f"{index}.mp4", video)
         entries.append({"file_name": f"{index}.mp4", "text": "move down" if down else "move right"})
     return rows(folder, *entries)
+
+
+if __name__ == "__main__":
+    _encode(Path(sys.argv[1]), np.load(sys.argv[2]), "libsvtav1", int(sys.argv[3]))
