@@ -33,8 +33,16 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
     configs = _Configs(rest, args.run)
     out = _out(args, configs(""))
+    from genreward_jax.envs.metaworld import check_task
     from genreward_jax.score.names import make_scorers
 
+    if args.tasks not in ("", "none"):  # before minutes of drawing
+        [check_task(task) for task in _split(args.tasks)]
+        if not _makes_goals(configs("")):
+            raise UserError(
+                f"--tasks {args.tasks} (TASKS=) asks for other tasks' goals, but GOAL={configs('').goal.source} names "
+                "one video: leave one of them out."
+            )
     scorers = make_scorers(_split(args.rewards), configs)
     if args.data and not args.task_given and configs("").goal.source in ("generated", "expert"):
         raise UserError(
@@ -109,12 +117,17 @@ def _out(args: Namespace, config: elements.Config) -> Path:
     return out
 
 
+def _makes_goals(config: elements.Config) -> bool:
+    """Whether each task has a goal of its own, and not all the video that was named."""
+    return config.goal.source in ("generated", "expert")
+
+
 def _other_tasks(args: Namespace, config: elements.Config, own: bool) -> tuple[str, ...]:
     """Whose goals the experts are judged for as well: by default the paper's, where goals can be made."""
     from genreward_jax.demonstrations.split import tasks_of
     from genreward_jax.envs.metaworld import check_task
 
-    if args.tasks == "none" or not own or config.goal.source not in ("generated", "expert"):
+    if args.tasks == "none" or not own or not _makes_goals(config):
         return ()
     named = _split(args.tasks) if args.tasks else tasks_of("paper")
     return tuple(task for task in map(check_task, named) if task != check_task(config.task))
@@ -132,6 +145,8 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
     if long:
         _say("What takes minutes, and only drawing and embedding are kept for the next time:\n  " + "\n  ".join(long))
     try:
+        for scorer in scorers:
+            scorer.check(context)
         trajectories = _episodes(args, config, context)
         own = any(trajectory.behaviour == "expert" and trajectory.task for trajectory in trajectories)
         judged = judge(scorers, trajectories, context, _other_tasks(args, config, own), _say)
@@ -164,12 +179,12 @@ def _episodes(args: Namespace, config: elements.Config, context) -> list:
     from genreward_jax.score.trajectories import make_set
 
     start, found = time.perf_counter(), []
-    if args.task_given or not args.data:
-        found += make_set(config, args.episodes, _say, frame_size=context.bridge.frame_size)
-    if args.run:
-        found += run_episodes(args.run, context.task, args.episodes)
-    if args.data:
+    if args.data:  # a mistake in it is said before minutes of drawing
         found += load(args.data, args.camera, size=context.bridge.frame_size)
+    if args.run:
+        found = run_episodes(args.run, context.task, args.episodes) + found
+    if args.task_given or not args.data:
+        found = make_set(config, args.episodes, _say, frame_size=context.bridge.frame_size) + found
     _say(f"{len(found)} episodes, ready after {time.perf_counter() - start:.0f} s.")
     return found
 

@@ -26,6 +26,9 @@ class Scorer(Protocol):
     name: str
     about: str
 
+    def check(self, context: Context) -> None:
+        """Refuses what can be refused before episodes are drawn."""
+
     def prepare(self, context: Context) -> None:
         """Makes what it needs; may be slow, and says so."""
 
@@ -85,6 +88,12 @@ class TermScorer:
             return ""
         return f"{self.name}: forward-backward networks ({self._objective}) on episodes of other seeds"
 
+    def check(self, context: Context) -> None:
+        """Makes a user's own class once: a mistake in it is said before minutes of drawing."""
+        if not all(_is_ours(term) for term in self._terms):
+            self._context = context
+            self._bind("")
+
     def prepare(self, context: Context) -> None:
         self._context = context
         self._bind("")
@@ -104,9 +113,8 @@ class TermScorer:
         if not self._summed:
             return Values(trained[0], weighted.astype(np.float32), steps[0])
         paid = np.where(np.isfinite(trained).any(0), weighted, np.nan)
-        return Values(
-            paid.astype(np.float32), weighted.astype(np.float32), (weights * np.stack(steps)).sum(0).astype(np.float32)
-        )
+        held = (weights * np.stack([_held(values) for values in steps])).sum(0)
+        return Values(paid.astype(np.float32), weighted.astype(np.float32), held.astype(np.float32))
 
     def cost(self, trajectory: Trajectory) -> float:
         if self._task:
@@ -224,3 +232,9 @@ def _declared(term: Term, declared: dict[str, Any]) -> Term:
     if unknown:
         raise UserError(f"The reward '{term.path}' reads {', '.join(sorted(unknown))}, which no network here returns.")
     return DeclaredTerm(term.name, term.path, term.weight, term.settings, declared)
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Each value until the next one, NaN before the first: a window's reward stands until the next window's."""
+    last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
+    return np.where(last >= 0, values[last], np.nan)

@@ -14,6 +14,7 @@ TITLES = {
     "as_trained": "as_trained: the rows that training would pay, weighted as in training",
     "every_step": "every_step: the plain reward at every step at which it has a value",
 }
+FEW_SEEDS = 5  # below it an interval of a bootstrap over seeds says little
 RANKS = {  # the figures in which a reward is compared with the control 'pixels', and what they are called
     "auc_expert_vs_random": "random",
     "auc_expert_vs_stop25": "stop25",
@@ -132,16 +133,18 @@ def cells(figures: Figures, columns: list[Column]) -> list[str]:
 def verdict(score: Score, name: str) -> str:
     """What to think of a reward, in a sentence: does it rank, is it better than pixels, does the agent get it."""
     figures = score.figures[name]
-    said = [_ranks(figures), _beside_pixels(score, name), *_received(figures)]
+    said = [_ranks(score, figures), _beside_pixels(score, name), *_received(figures)]
     return "; ".join(filter(None, said)) + "."
 
 
-def _ranks(figures: Figures) -> str:
+def _ranks(score: Score, figures: Figures) -> str:
     variant = "every_step" if any("/every_step/auc_expert_vs_random" in name for name in figures) else "as_trained"
     figure = figures.get(f"ranking/{variant}/auc_expert_vs_random")
     if figure is None or figure["value"] is None:
         return "expert and random episodes are not both there, so it cannot be ranked"
     number = f"{figure['value']:.2f} {variant}"
+    if 0 < len(score.seeds) < FEW_SEEDS:
+        number += f", of {len(score.seeds)} seeds only: no interval to trust"
     if figure["low"] is not None and figure["low"] > 0.5:
         return f"ranks experts above random ({number})"
     if figure["high"] is not None and figure["high"] < 0.5:
@@ -157,12 +160,17 @@ def _beside_pixels(score: Score, name: str) -> str:
     said = []
     for variant in TITLES:
         both = [m for m in RANKS if _value(pixels, variant, m) is not None and _value(figures, variant, m) is not None]
-        above = [RANKS[m] for m in both if _value(figures, variant, m) > _value(pixels, variant, m)]
         if not both:
             continue
-        which = f" ({', '.join(above)})" if 0 < len(above) < len(both) else ""
-        said.append(f"{len(above)} of {len(both)} ranks {variant}{which}")
-    return "above pixels in " + " and in ".join(said) if said else ""
+        gains = {RANKS[m]: _value(figures, variant, m) - _value(pixels, variant, m) for m in both}
+        above, below = ([name for name, gain in gains.items() if sign * gain > 0] for sign in (1, -1))
+        words = [f"above in {len(above)}" + (f" ({', '.join(above)})" if 0 < len(above) < len(both) else "")]
+        if len(above) + len(below) < len(both):
+            words.append(f"equal in {len(both) - len(above) - len(below)}")
+        if below:
+            words.append(f"below in {len(below)}" + (f" ({', '.join(below)})" if len(below) < len(both) else ""))
+        said.append(f"{variant} {', '.join(words)} of {len(both)} ranks")
+    return "beside pixels: " + "; ".join(said) if said else ""
 
 
 def _value(figures: Figures, variant: str, metric: str) -> float | None:
@@ -196,7 +204,8 @@ def control_faults(score: Score) -> list[str]:
         figure = score.figures.get(name, {}).get(metric)
         if figure is not None and figure["value"] is not None and not right(figure):
             found = f"{figure['value']:.2f}" + (f" ({_interval(figure)})" if figure["low"] is not None else "")
-            faults.append(f"The control '{name}' should have {wanted} in {metric} and has {found}.")
+            few = f" With {len(score.seeds)} seeds chance does that." if 0 < len(score.seeds) < FEW_SEEDS else ""
+            faults.append(f"The control '{name}' should have {wanted} in {metric} and has {found}.{few}")
 
     for variant in TITLES:
         auc, time = f"ranking/{variant}/auc_expert_vs_random", f"alignment/{variant}/spearman_time"

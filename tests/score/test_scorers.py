@@ -181,7 +181,10 @@ def test_a_method_is_the_weighted_sum_of_its_terms(config, context, scorer, epis
     np.testing.assert_allclose(values.every_step[steps], want, rtol=1e-6)
     np.testing.assert_allclose(values.weighted[[16, 32]], want[[0, 2]], rtol=1e-6)
     np.testing.assert_array_equal(values.as_trained[[16, 32]], values.weighted[[16, 32]])
-    assert np.isfinite(values.every_step).sum() == 4 and not values.weighted[1:16].any()
+    held = config.reward.alpha * video.every_step[24] + 0.5 * (np.arange(24, 32) - 1)  # the window stands, r_FB goes on
+    np.testing.assert_allclose(values.every_step[24:32], held, rtol=1e-6)
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(values.every_step)), np.arange(16, LENGTH + 1))
+    assert not values.weighted[1:16].any()
 
 
 def test_a_user_s_own_class_runs_in_the_model_process(scorer, episodes):
@@ -229,3 +232,11 @@ def test_names_that_cannot_be_are_a_sentence(config, names, text):
 def test_a_class_that_is_not_there_is_a_sentence(scorer):
     with pytest.raises(UserError, match="Brightnes"):
         scorer("tests.score.user_reward:Brightnes")
+
+
+def test_a_windows_reward_stands_until_the_next_ones():
+    from genreward_jax.score.scorers import _held
+
+    nan = np.nan
+    np.testing.assert_array_equal(_held(np.array([nan, nan, 1.0, nan, 3.0, nan])), [nan, nan, 1, 1, 3, 3])
+    np.testing.assert_array_equal(_held(np.full(3, nan)), np.full(3, nan))

@@ -47,7 +47,7 @@ def test_long_names_and_missing_figures_keep_the_columns(score):
 
 
 def test_verdicts(score):
-    assert verdict(score, "fb_measure").startswith("ranks experts above random (1.00 every_step); above pixels in ")
+    assert verdict(score, "fb_measure").startswith("ranks experts above random (1.00 every_step); beside pixels: ")
     flat = verdict(score, "flat")
     assert "does not tell experts from random (0.50 every_step" in flat
     assert "are the same" in flat and "is below float noise" in flat and "under 0.1 %" in flat
@@ -56,6 +56,23 @@ def test_verdicts(score):
     upside_down = type(score)(**{**vars(score), "figures": figures})
     assert verdict(upside_down, "worse").startswith("ranks random above experts (0.00 every_step)")
     assert "pixels" not in verdict(upside_down, "worse") and "float noise" not in verdict(upside_down, "worse")
+
+
+def test_beside_pixels_a_tie_is_neither_above_nor_below(score):
+    named = ("auc_expert_vs_random", "auc_expert_vs_stop25", "kendall_tau_b_noise_ladder")
+    made = lambda *numbers: {  # noqa: E731
+        f"ranking/as_trained/{name}": {"value": number, "low": number, "high": number}
+        for name, number in zip(named, numbers, strict=True)
+    }
+    figures = {"x": made(1.0, 0.9, 0.2), "pixels": made(1.0, 0.5, 0.4)}
+    said = verdict(type(score)(**{**vars(score), "figures": figures}), "x")
+    assert "beside pixels: as_trained above in 1 (" in said and "equal in 1, below in 1 (noise ladder)" in said
+
+
+def test_few_seeds_are_said_with_the_number_that_they_gave(score):
+    few = type(score)(**{**vars(score), "seeds": [1, 2]})
+    assert "of 2 seeds only" in verdict(few, "fb_measure")
+    assert any("With 2 seeds chance does that" in fault for fault in control_faults(rescored(few, "random")))
 
 
 def test_an_interval_that_holds_chance_is_no_ranking(score):
