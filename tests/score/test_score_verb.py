@@ -179,6 +179,8 @@ MISTAKES = {
     "suite": ("--task gym_CartPole-v1", "no task 'gym_CartPole-v1'"),
     "flag": ("--goal.sorce x", "did you mean goal.source"),
     "interval": ("--reward.interval 500", "every 500 steps but an episode has 64"),
+    "other task": ("--tasks door_open,door_clos", "door_close"),
+    "other tasks of one video": ("--goal.source {file} --tasks door_open", "leave one of them out"),
     "data": ("--data {folder}", "name their task (TASK=)"),
 }
 
