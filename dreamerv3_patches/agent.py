@@ -15,8 +15,8 @@ import ninjax as nj
 import numpy as np
 
 from dreamerv3_patches.apply import apply
+from genreward_jax import frame_states
 from genreward_jax.errors import UserError
-from genreward_jax.frame_states import SPACES
 
 apply()
 
@@ -81,7 +81,7 @@ class Agent(embodied.jax.agent.Agent):
         self._change = threading.RLock()  # a train step, and changes of single parameters, exclude each other
         super().__init__(model, *args)
         self._goal_set = self._frozen = False
-        self.embed_state: Callable[[np.ndarray], np.ndarray] | None = None  # uint8 (N, H, W, 3) to float32 (N, 384)
+        self.embed_state: Callable[[np.ndarray], np.ndarray] | None = None  # uint8 (N, H, W, 3) to float32 (N, n)
         self._drift = embodied.jax.transform.apply(
             nj.pure(model.drift),
             self.train_mesh,
@@ -126,7 +126,7 @@ class Agent(embodied.jax.agent.Agent):
     def train(self, carry: Tree, data: dict) -> tuple:
         """Upstream's; metrics of a step in which FB did not learn leave FB's out."""
         if self.model.fb is not None and not self._goal_set:
-            raise RuntimeError("FB trains towards a goal: call set_goal(psi) before train()")
+            raise RuntimeError("FB trains towards a goal: call set_goal(goal) before train()")
         with self._change:
             carry, outs, metrics = super().train(carry, data)
         if not metrics.pop(f"{FB}trained", True):
@@ -145,13 +145,13 @@ class Agent(embodied.jax.agent.Agent):
         stream = super().stream(known)
         return stream if prefetch else Synchronous(stream.source, stream.transform)
 
-    def set_goal(self, psi: np.ndarray) -> None:
-        """Gives FB its goal: psi(I*), float32 (384,)."""
-        psi = np.asarray(psi, np.float32)
+    def set_goal(self, goal: np.ndarray) -> None:
+        """Gives FB its goal, float32: as :func:`genreward_jax.frame_states.goal_states` makes it."""
+        goal = np.asarray(goal, np.float32)
         shape = self.params[f"{FB}goal/value"].shape
-        if psi.shape != shape or not np.isfinite(psi).all():
-            raise UserError(f"A goal embedding is {shape[0]} finite numbers; this one has shape {psi.shape}.")
-        self._assign({f"{FB}goal/value": psi})
+        if goal.shape != shape or not np.isfinite(goal).all():
+            raise UserError(f"A goal is finite numbers of shape {shape} here; this one has shape {goal.shape}.")
+        self._assign({f"{FB}goal/value": goal})
         self._goal_set = True
 
     def freeze_fb(self) -> None:
@@ -192,7 +192,7 @@ class Agent(embodied.jax.agent.Agent):
         Args:
             images: uint8 (N, H, W, 3), or a dict with every observation that the encoder takes, (N, ...) each.
             actions: The action chosen at each row, (N, ...).
-            dino: Embeddings of the frames, float32 (N, 384): needed where F sees them.
+            dino: Embeddings of the frames, float32 (N, numbers): needed where F sees them.
             is_first: Where episodes begin, bool (N,); only read where F sees the world model's state. None is row 0.
 
         Returns:
@@ -215,7 +215,7 @@ class Agent(embodied.jax.agent.Agent):
             "obs": {**{k: np.asarray(v) for k, v in obs.items()}, "is_first": first},
             "prevact": {key: np.concatenate([np.zeros_like(act[:1]), act[:-1]])},
             "act": {key: act},
-            "dino": np.zeros((count, *SPACES["dino"].shape), np.float32) if dino is None else np.float32(dino),
+            "dino": np.zeros((count, frame_states.numbers(self.model.fb_config)), np.float32) if dino is None else dino,
         }
         rssm = self.model.dyn
         carry = {k: np.zeros((1, *space.shape), np.float32) for k, space in rssm.entry_space.items()}

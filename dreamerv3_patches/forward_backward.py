@@ -11,6 +11,7 @@ import ninjax as nj
 import numpy as np
 import optax
 
+from genreward_jax import frame_states
 from genreward_jax.fb import losses, networks, sampling
 from genreward_jax.fb.actor import Actor, noisy
 from genreward_jax.fb.running import RunningStandard
@@ -63,7 +64,7 @@ class ForwardBackward(nj.Module):
     What F and B are given is told by name: ``tokens`` of the encoder and ``deter``, the world model's deterministic
     state, each through a linear map; ``dino``, embeddings of the frame, less their running mean, at one scale.
 
-    State variables beside the networks: the goal psi, and whether training is over (``frozen``), so that one compiled
+    State variables beside the networks: the goal, and whether training is over (``frozen``), so that one compiled
     program serves every goal, and freezing compiles nothing; running figures.
     """
 
@@ -81,14 +82,15 @@ class ForwardBackward(nj.Module):
         self.backward = backward(name="backward")
         self.slow_heads = [slow(forward(name=f"slow_forward{i}"), source=x) for i, x in enumerate(self.heads)]
         self.slow_backward = slow(backward(name="slow_backward"), source=self.backward)
-        self.goal = nj.Variable(jnp.zeros, (networks.STATE_DIM,), f32, name="goal")
+        size = frame_states.numbers(config)
+        frames = {"key": 1, "end": frame_states.GOAL_FRAMES}[config["goal"]]
+        goal = (frames, size) if config["backward_state"] == "dino" else (networks.STATE_DIM,)
+        self.goal = nj.Variable(jnp.zeros, goal, f32, name="goal")
         self.frozen = nj.Variable(jnp.zeros, (), bool, name="frozen")
         maps = list(self.maps.values()) if config["map"] == "trained" else []
         adam = optax.adam(float(config["lr"]))
         self.opt = embodied.jax.Optimizer([*self.heads, self.backward, *maps], adam, name="opt")
-        self.standard = (
-            Running(partial(RunningStandard.start, networks.STATE_DIM), "dino") if "dino" in self.inputs else None
-        )
+        self.standard = Running(partial(RunningStandard.start, size), "dino") if "dino" in self.inputs else None
         self.scale = Running(sampling.Scale.start, "scale") if config["reward_norm"] == "running" else None
         self.actor = None
         if config["next_action"] == "actor":
@@ -184,13 +186,13 @@ class ForwardBackward(nj.Module):
         return noisy(action, nj.seed(), spread, 1.5 * spread)
 
     def _state(self, which: str, inputs: Arrays, prefix: str = "") -> jax.Array:
-        """What F or B (``which``: forward_state or backward_state) sees: float32 (..., 384)."""
+        """What F or B (``which``: forward_state or backward_state) sees: float32 (..., 384), or an embedding's size."""
         name = self.config[which]
         value = inputs[prefix + name]
         return self.standard.read()(value) if name == "dino" else self.maps[name](value)
 
     def _goal(self) -> jax.Array:
-        """psi as B sees it, float32 (384,)."""
+        """The goal as B sees it, float32 (384,), or of embeddings (G, numbers)."""
         goal = self.goal.read()
         return self.standard.read()(goal) if self.config["backward_state"] == "dino" else goal
 
@@ -203,8 +205,8 @@ class ForwardBackward(nj.Module):
         reps = losses.Representations(
             forward=[head(state, transitions["action"], z) for head in self.heads],
             target_forward=[head(ahead, transitions["next_action"], z) for head in self.slow_heads],
-            backward_goal=self.backward(goal),
-            target_backward_goal=self.slow_backward(goal),
+            backward_goal=networks.backward_of(self.backward, goal),
+            target_backward_goal=networks.backward_of(self.slow_backward, goal),
             backward_next=self.backward(following),
             target_backward_next=self.slow_backward(fixed(following)),
             discount=transitions["discount"],
@@ -230,7 +232,7 @@ class ForwardBackward(nj.Module):
 
     def _product(self, state: jax.Array, action: jax.Array) -> jax.Array:
         goal = self._goal()
-        backward = self.backward(goal)  # (d,)
+        backward = networks.backward_of(self.backward, goal)  # (d,)
         z = networks.reward_z(goal, backward, self.config["z"])
         z = jnp.broadcast_to(z, (len(state), *z.shape))
         return losses.product([head(state, action, z) for head in self.heads], backward, bool(self.config["pessimism"]))

@@ -16,7 +16,7 @@ import dreamerv3.agent  # noqa: E402  (its libraries must be repaired first)
 import dreamerv3.rssm  # noqa: E402
 
 from dreamerv3_patches.forward_backward import AT_POLICY, ForwardBackward  # noqa: E402
-from genreward_jax.frame_states import SPACES  # noqa: E402
+from genreward_jax import frame_states  # noqa: E402
 
 FB, COPY = "fb/", "fbenc/"  # prefixes of the parameters that are ours
 
@@ -86,7 +86,7 @@ class Model(dreamerv3.agent.Agent):
     def ext_space(self) -> dict[str, elements.Space]:
         """What training batches hold beside observations and actions: embeddings too, where FB reads them."""
         spaces = super().ext_space
-        return {**spaces, **SPACES} if self.fb is not None and "dino" in self.fb.inputs else spaces
+        return {**spaces, **frame_states.spaces(self.fb_config)} if self.fb and "dino" in self.fb.inputs else spaces
 
     @property
     def pays_for_dino(self) -> bool:
@@ -99,7 +99,7 @@ class Model(dreamerv3.agent.Agent):
             return carry
         own = {"steps": jnp.zeros((batch_size,), jnp.int32)}
         if self.pays_for_dino:
-            own["dino"] = jnp.zeros((batch_size, *SPACES["dino"].shape), jnp.float32)
+            own["dino"] = jnp.zeros((batch_size, frame_states.numbers(self.fb_config)), jnp.float32)
         return (*carry, own)
 
     def init_train(self, batch_size: int) -> tuple:
@@ -145,7 +145,7 @@ class Model(dreamerv3.agent.Agent):
             obs: Observations with ``is_first``, (N, ...) each.
             prevact: The action that led to each row, (N, ...) each.
             act: The action chosen at each, (N, ...) each.
-            dino: Embeddings, (N, 384); only read where F sees them.
+            dino: Embeddings, (N, numbers); only read where F sees them.
         """
         if self.pays_for_dino:
             return carry, self._reward(dino, obs, act)

@@ -54,15 +54,35 @@ def goal_video(
         return GoalVideo(made.frames, made.fps, source, made.folder)
     if config.goal.source != "expert":
         return GoalVideo(*read_video(config.goal.source), config.goal.source)
-    from genreward_jax.envs.expert import expert_video
+    from genreward_jax.envs.expert import AFTER_SUCCESS
+
+    video = read_video(_expert(config, 0, AFTER_SUCCESS))
+    return GoalVideo(*video, "a video of Meta-World's scripted expert, on another seed")
+
+
+def expert_ends(config: elements.Config) -> list[np.ndarray]:
+    """The ends, from success on, of ``goal.experts`` videos of the scripted expert; none where the goal is another's.
+
+    Returns:
+        uint8 (N, H, W, 3) each; the first is of the same episode as :func:`goal_video`'s.
+    """
+    if config.goal.source != "expert":
+        return []
+    from genreward_jax.envs.expert import HELD
+
+    return [read_video(_expert(config, number, HELD))[0][-HELD - 1 :] for number in range(config.goal.experts)]
+
+
+def _expert(config: elements.Config, number: int, after: int) -> Path:
+    from genreward_jax.envs.expert import TRIES, expert_video
 
     view = config.env.metaworld
-    path = expert_video(
+    return expert_video(
         split_task(config.task)[1],
-        seed_of(EXPERT_SEED, config.seed),
+        seed_of(EXPERT_SEED, config.seed) + number * TRIES,  # a failing expert tries the seeds that follow its own
         EXPERT_SIZE,
         cache_dir("expert_videos"),
         camera=view.camera,
         quality=view.quality,
+        after=after,
     )
-    return GoalVideo(*read_video(path), "a video of Meta-World's scripted expert, on another seed")

@@ -22,7 +22,7 @@ LEAST = {
     "seed": 0, "run.envs": 1, "run.steps": 1, "run.prefill": 0, "run.train_ratio": 0, "batch_size": 1,
     "batch_length": 2, "replay.chunksize": 1, "reward.frames": 1, "reward.interval": 1, "reward.max_pending_rows": 1,
     "fb.dim": 1, "fb.hidden": 1, "fb.train_steps": 0, "fb.dino_every": 0, "eval.episodes": 1, "eval.first_episodes": 0,
-    "eval.every": 0, "goal.rank": 1, "bridge.threads": 1,
+    "eval.every": 0, "reward.fb_interval": 0, "goal.rank": 1, "goal.experts": 1, "bridge.threads": 1,
 }  # fmt: skip
 
 
@@ -70,6 +70,11 @@ def dino_every(config: elements.Config, terms: list[Term]) -> int:
 def agent_spaces(config: elements.Config) -> tuple[dict[str, elements.Space], dict[str, elements.Space]]:
     """What the agent observes and does: known without opening a simulator in this process."""
     return suites.spaces(config)
+
+
+def fb_interval(config: elements.Config) -> int:
+    """Every how many steps of an episode r_FB is paid."""
+    return int(config.reward.fb_interval or config.reward.interval)
 
 
 def make_replay(config: elements.Config, folder: Path) -> embodied.replay.Replay:
@@ -122,7 +127,7 @@ def make_agent(config: elements.Config, terms: list[Term]) -> Any:
     )
     fb = {**fb_settings.resolve(config.fb), "dino_every": dino_every(config, terms)} if uses_fb(terms) else None
     obs_space, act_space = agent_spaces(config)
-    return make(obs_space, act_space, settings, fb=fb, reward_interval=int(config.reward.interval))
+    return make(obs_space, act_space, settings, fb=fb, reward_interval=fb_interval(config))
 
 
 def row_bytes(config: elements.Config, uses_dino: bool = False) -> int:
@@ -131,5 +136,5 @@ def row_bytes(config: elements.Config, uses_dino: bool = False) -> int:
     context = 4 * (rssm.deter + rssm.stoch * rssm.classes) if config.replay_context else 0
     spaces = [space for part in agent_spaces(config) for space in part.values()]
     kept = sum(int(np.prod(space.shape)) * space.dtype.itemsize for space in spaces)
-    embedding = 4 * 384 + 1 if uses_dino else 0
+    embedding = 4 * frame_states.numbers(fb_settings.resolve(config.fb)) + 1 if uses_dino else 0
     return kept + context + embedding + 20 + 3 * 4  # stepid, and each reward's own value

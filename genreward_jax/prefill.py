@@ -6,7 +6,7 @@ import elements
 import numpy as np
 
 from genreward_jax import parts
-from genreward_jax.frame_states import SPACES
+from genreward_jax.frame_states import KEYS
 
 
 class Policy:
@@ -19,7 +19,7 @@ class Policy:
     def __init__(self, agent: Any, prefill: int, step: elements.Counter, seed: int) -> None:
         self.agent, self.prefill, self.step = agent, prefill, step
         self.rng = np.random.default_rng(parts.seed_of(seed, 1))
-        known = {*agent.obs_space, *agent.act_space, "consec", "stepid", *SPACES}  # the shaper adds embeddings
+        known = {*agent.obs_space, *agent.act_space, "consec", "stepid", *KEYS}  # the shaper adds embeddings
         self.context = {k: v for k, v in agent.spaces.items() if k not in known}
 
     def init(self, envs: int) -> Any:

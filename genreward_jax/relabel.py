@@ -151,7 +151,7 @@ def _fill(
     for file in files:
         columns = replay_files.read(file)
         if not dino:  # rows of a run without FB hold no embeddings, and all rows of a replay hold the same
-            columns = {key: value for key, value in columns.items() if key not in frame_states.SPACES}
+            columns = {key: value for key, value in columns.items() if key not in frame_states.KEYS}
         summed = sum_again(columns, wanted.terms, again.values.get(replay_files.chunk_id(file), {}))
         replay_files.write(made / "replay" / file.name, summed)
         tally.add(columns, summed)

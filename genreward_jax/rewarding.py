@@ -1,5 +1,7 @@
 """The generative reward of a run: its bridge, its goal, its frame slots and the shaper they serve."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -8,13 +10,13 @@ from typing import Any
 import elements
 import numpy as np
 
-from genreward_jax import parts
+from genreward_jax import frame_states, parts
 from genreward_jax.cache import cache_dir
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.errors import UserError
-from genreward_jax.frame_states import annotator, psi_like_rows
+from genreward_jax.fb import settings as fb_settings
 from genreward_jax.generating import key_prompts
-from genreward_jax.goal_video import goal_video
+from genreward_jax.goal_video import expert_ends, goal_video
 from genreward_jax.methods import Term
 from genreward_jax.shaping import RewardShaper
 from genreward_jax.suites import rows_show, split_task
@@ -35,7 +37,7 @@ class Rewarding:
     goal_source: str = ""
     slots: list[FrameSlots] = field(default_factory=list)
     env_settings: list[dict[str, Any]] = field(default_factory=list)
-    psi: np.ndarray | None = None  # FB's goal
+    fb_goal: np.ndarray | None = None  # what FB is told of the goal
 
     def close(self) -> None:
         if self.bridge is not None:
@@ -89,7 +91,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
 
     needed = {need for term in terms for need in term.reward_class().needs}
     say("Starting the model process (torch) ...")
-    for_goal = {"embed_image", "embed_text", "embed_state"}
+    for_goal = {"embed_image", "embed_text", "embed_state", frame_states.capability(fb_settings.resolve(config.fb))}
     bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, on_event=say)
     bridge.start()
     rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=shown, goal_source=video.source)
@@ -112,12 +114,12 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
             if term.reward_class().runs_in == "bridge":
                 bridge.add_reward(term.name, RewardSpec(term.path, goal, dict(term.settings)))
         every, annotate = parts.dino_every(config, terms), {}
-        rewarding.psi = goal.psi
+        fb = fb_settings.resolve(config.fb)
+        if parts.uses_fb(terms):
+            rewarding.fb_goal = fb_goal(config, goal, bridge.call)
         if every:  # rows of the replay are embedded as the goal was
-            needed |= {"embed_state"}
-            suite, _ = parts.split_task(config.task)
-            rewarding.psi = psi_like_rows(goal, bridge.call, min(config.env[suite].size))
-            annotate = {"annotate": annotator(bridge.call, every)}
+            needed |= {frame_states.capability(fb)}
+            annotate = {"annotate": frame_states.annotator(bridge.call, every, fb)}
         bridge.release(needed)
         _add_slots(rewarding, config, bridge.frame_size)
         rewarding.shaper = RewardShaper(
@@ -137,6 +139,14 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
         rewarding.close()
         raise
     return rewarding
+
+
+def fb_goal(config: elements.Config, goal: Any, call: Callable[[str, np.ndarray], Future]) -> np.ndarray:
+    """What FB is told of the goal; see :func:`frame_states.goal_states`. ``call`` is the bridge's."""
+    fb = fb_settings.resolve(config.fb)
+    ends = expert_ends(config) if fb["goal"] == "end" else []
+    suite, _ = parts.split_task(config.task)
+    return frame_states.goal_states(goal, ends, call, fb, min(config.env[suite].size))
 
 
 def _take(slots: list[FrameSlots], worker: int, slot: int) -> np.ndarray:

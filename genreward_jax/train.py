@@ -16,13 +16,14 @@ import elements
 import embodied
 import numpy as np
 
-from genreward_jax import loggers, parts, report
+from genreward_jax import frame_states, loggers, parts, report
 from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
 from genreward_jax.evaluation.episodes import SEED, Stopped, play, said_success, summary
+from genreward_jax.fb import settings as fb_settings
 from genreward_jax.kept_frames import KeptFrames
 from genreward_jax.prefill import Policy
 from genreward_jax.progress import Progress, say
@@ -263,8 +264,9 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
 
     agent = parts.make_agent(config, rewarding.terms)
     if parts.uses_fb(rewarding.terms):
-        agent.set_goal(rewarding.psi)
-        agent.embed_state = lambda images: rewarding.bridge.call("embed_state", images).result()
+        agent.set_goal(rewarding.fb_goal)
+        embedder = frame_states.capability(fb_settings.resolve(config.fb))
+        agent.embed_state = lambda images: rewarding.bridge.call(embedder, images).result()
     logger = loggers.make_logger(folder.path, config.logger.outputs, "/".join(Path(config.logdir).parts[-4:]))
     stats = EpisodeStats([term.name for term in rewarding.terms])
     updates = elements.Counter()

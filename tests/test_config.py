@@ -105,7 +105,7 @@ def test_genreward_plus_is_what_its_entry_says():
     assert (
         parts.dino_every(config, terms) == 8 and parts.dino_every(config.update({"jax.platform": "cuda"}), terms) == 1
     )
-    assert parts.row_bytes(config, uses_dino=True) - parts.row_bytes(config) == 4 * 384 + 1
+    assert parts.row_bytes(config, uses_dino=True) - parts.row_bytes(config) == 4 * 4 * 384 + 1
 
 
 def test_what_a_method_sets_lies_over_presets_and_under_flags(methods_with):
@@ -196,6 +196,10 @@ def test_every_method_can_be_made():
         assert entry["about"]
         for term in methods.load_method(name, flags):
             assert issubclass(term.reward_class(), __import__("genreward_jax.rewards.base", fromlist=["x"]).Reward)
+    video, fb = methods.load_method("genreward", flags)
+    assert [term.reward_class()(None, **term.settings).schedule().interval for term in (video, fb)] == [128, 128]
+    video, fb = methods.load_method("genreward", {**flags, "fb_interval": 4})
+    assert [term.reward_class()(None, **term.settings).schedule().interval for term in (video, fb)] == [128, 4]
     weights = {term.name: term.weight for term in methods.load_method("genreward", flags)}
     assert weights == {"video": 1e-2, "fb": 1e-5}  # eq. 10, Table A
 

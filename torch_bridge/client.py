@@ -114,7 +114,7 @@ class Bridge:
     # --- what it answers ---
 
     def call(self, capability: str, argument: Any) -> Future:
-        """Asks for encode_video, embed_image, embed_text or embed_state; see ``rewards.base.Models`` for shapes.
+        """Asks for one of the capabilities whose shapes :class:`genreward_jax.rewards.base.Models` gives.
 
         The future's array lies in shared memory that is its own, so :func:`torch_bridge.dlpack.to_jax` need not copy.
         """

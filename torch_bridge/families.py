@@ -20,7 +20,8 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"  # and where it is
 PAPER_FRAME_SIZE = 480
 
 # Capability to the model that serves it.
-MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip", "embed_state": "dino"}
+MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip"}
+MODEL_OF |= {"embed_state": "dino", "embed_regions": "dino"}
 _CONFIG = {"vae": "config.json", "clip": "open_clip_config.json", "dino": "config.json"}
 # What a diffusers pipeline consists of; the autoencoder alone is what the reward needs of it.
 PIPELINE = ("transformer", "text_encoder", "tokenizer", "scheduler", "vae")

@@ -21,13 +21,21 @@ from genreward_jax.envs import metaworld, rendering
 from genreward_jax.errors import UserError
 
 AFTER_SUCCESS = 10  # steps still shown after the first success, so that the end shows the task done
+HELD = 40  # the same where the end itself is wanted: the arm moves on, and what these frames share is the task done
 TRIES = 5  # seeds in a row; the experts of a few tasks fail now and then
 FPS = 30.0
 FORMAT = 3  # part of the cache key: raise it when the same arguments come to mean other pictures
 
 
 def expert_episode(
-    task: str, seed: int, size: int, *, length: int = 500, camera: str = "corner2", quality: str = "auto"
+    task: str,
+    seed: int,
+    size: int,
+    *,
+    length: int = 500,
+    camera: str = "corner2",
+    quality: str = "auto",
+    after: int = AFTER_SUCCESS,
 ) -> np.ndarray:
     """Frames of one successful episode of the scripted expert.
 
@@ -36,9 +44,10 @@ def expert_episode(
         seed: First seed to try; the next ones follow where the expert fails.
         size: Height and width in pixels.
         length: Steps after which an episode counts as failed.
+        after: Steps shown after the first success.
 
     Returns:
-        uint8 (N, size, size, 3), from the reset until shortly after the first success.
+        uint8 (N, size, size, 3), from the reset until ``after`` steps after the first success.
 
     Raises:
         UserError: The expert succeeds with none of a few seeds.
@@ -53,7 +62,7 @@ def expert_episode(
             task, size=(size, size), length=length, camera=camera, quality=quality, seed=attempt, reward="none"
         )
         try:
-            frames = _play(env, policy_class(), length)
+            frames = _play(env, policy_class(), after)
         finally:
             env.close()
         if frames is not None:
@@ -64,10 +73,10 @@ def expert_episode(
     )
 
 
-def _play(env: metaworld.MetaWorld, policy, length: int) -> np.ndarray | None:
+def _play(env: metaworld.MetaWorld, policy, after: int) -> np.ndarray | None:
     row = env.step({"reset": True, "action": np.zeros(4, np.float32)})
     frames, done_at = [row["image"]], None
-    while not row["is_last"] and (done_at is None or len(frames) <= done_at + AFTER_SUCCESS):
+    while not row["is_last"] and (done_at is None or len(frames) <= done_at + after):
         with warnings.catch_warnings():  # the experts warn that they ask for more than is allowed
             warnings.simplefilter("ignore")
             action = np.clip(policy.get_action(env.state), -1, 1).astype(np.float32)
@@ -87,6 +96,7 @@ def expert_video(
     length: int = 500,
     camera: str = "corner2",
     quality: str = "auto",
+    after: int = AFTER_SUCCESS,
     timeout: float = 600.0,
 ) -> Path:
     """Path of an mp4 of :func:`expert_episode`, rendered once in a process of its own and kept in ``cache_dir``.
@@ -102,6 +112,8 @@ def expert_video(
         "camera": camera,
         "quality": rendering.resolve_quality(quality),
     }
+    if after != AFTER_SUCCESS:  # only then a part of the key: what was rendered before it could be chosen stays known
+        settings["after"] = int(after)
     name = f"{settings['task']}-expert"
     return render_apart("genreward_jax.envs.expert", settings, FORMAT, Path(cache_dir), name, ".mp4", timeout)
 
@@ -154,6 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--length", type=int, default=500, help="steps after which an episode counts as failed")
     parser.add_argument("--camera", default="corner2")
     parser.add_argument("--quality", default="auto", choices=rendering.QUALITIES)
+    parser.add_argument("--after", type=int, default=AFTER_SUCCESS, help="steps shown after the first success")
     args = vars(parser.parse_args(argv))
     out = args.pop("out")
     try:

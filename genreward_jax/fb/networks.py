@@ -1,5 +1,7 @@
 """The forward and backward maps of section 3.3 in Flax: small networks on states of 384 numbers."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,6 +68,15 @@ def to_sphere(x: jax.Array) -> jax.Array:
     """Scales the last axis, of size d, to length sqrt(d); zero stays zero."""
     length = jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
     return x * (np.sqrt(x.shape[-1]) / length)
+
+
+def backward_of(backward: Callable[[jax.Array], jax.Array], goal: jax.Array) -> jax.Array:
+    """B of a goal, float32 (d,): of one state (n,), or the mean of B over several (G, n), at length sqrt(d) again.
+
+    To be in any of several states alike is a reward whose z is the mean of their B (Touati & Ollivier 2021).
+    """
+    found = backward(goal)
+    return found if found.ndim == 1 else to_sphere(found.mean(0))
 
 
 def reward_z(goal: jax.Array, backward_goal: jax.Array, kind: str) -> jax.Array:

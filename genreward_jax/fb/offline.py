@@ -1,6 +1,6 @@
 """FB trained on recorded episodes alone: F, B and pi_z on DINOv3 embeddings, without an agent around them.
 
-fb = train(embeddings, actions, psi)
+fb = train(embeddings, actions, goal)
 rewards = fb.values(embeddings[0][:-1], actions[0][:-1])
 """
 
@@ -26,9 +26,9 @@ CHUNK = 4096  # states in one call of `values`
 # Chosen by a probe on tasks and seeds other than those reported (docs/fidelity.md).
 DEFAULTS: dict[str, Any] = {
     "dim": 64,
-    "hidden": 256,
+    "hidden": 128,
     "lr": 1e-3,
-    "target_rate": 0.01,
+    "target_rate": 0.05,
     "discount": -1.0,
     "ortho": 1.0,
     "pessimism": True,
@@ -48,7 +48,7 @@ class OfflineFB:
         params: Of the two heads, B and, where there is one, the actor.
         settings: With every 'auto' replaced.
         standard: What the networks see of an embedding.
-        goal: psi as the networks see it, float32 (k,).
+        goal: As the networks see it, float32 (k,) or, of several frames, (G, k).
         actions: Numbers in an action.
         metrics: Every term of the losses, the mean of each call of 50 updates.
     """
@@ -82,9 +82,9 @@ class OfflineFB:
             raise UserError("this FB has no policy of its own: train it with next_action actor")
         return self._chunked(_policy, states)
 
-    def with_goal(self, psi: np.ndarray) -> "OfflineFB":
-        """The same networks, asked about another goal (n,)."""
-        return replace(self, goal=self.standard(psi))
+    def with_goal(self, goal: np.ndarray) -> "OfflineFB":
+        """The same networks, asked about another goal, (n,) or (G, n)."""
+        return replace(self, goal=self.standard(goal))
 
     def _chunked(self, function: Callable, states: np.ndarray, *more: np.ndarray) -> np.ndarray:
         inputs = (self.standard(states), *more)
@@ -98,7 +98,7 @@ class OfflineFB:
 def train(
     embeddings: Sequence[np.ndarray],
     actions: Sequence[np.ndarray],
-    psi: np.ndarray,
+    goal: np.ndarray,
     *,
     objective: str = "measure",
     settings: Mapping[str, Any] = {},
@@ -112,7 +112,7 @@ def train(
     Args:
         embeddings: For each episode, (T + 1, n): a row for each frame, row 0 the reset.
         actions: For each episode, (T + 1, A): row t the action taken at row t, the last row's is not read.
-        psi: The goal's embedding, (n,).
+        goal: The goal's embedding, (n,), or those of several frames of it, (G, n).
         objective: measure or paper.
         settings: Laid over :data:`DEFAULTS`.
         updates: How many.
@@ -125,11 +125,11 @@ def train(
     """
     losses.objective(objective)
     settings = {**_resolve(objective, settings), "updates": updates}
-    _check(embeddings, actions, psi)
+    _check(embeddings, actions, goal)
     standard = standard_lib.fit(np.concatenate(embeddings), int(settings["components"]), float(settings["whiten"]))
     data = _transitions(standard, embeddings, actions, settings["next_action"] == "replay")
     made = _networks(settings, data["action"].shape[-1])
-    goal = standard(psi)
+    target = standard(goal)
     key, start = jax.random.split(jax.random.key(seed))
     params = _initial(made, start, data)
     fb, actor = _split(params)
@@ -138,12 +138,12 @@ def train(
     for done in range(0, updates, STEPS):
         count = min(STEPS, updates - done)
         keys = jax.random.split(jax.random.fold_in(key, done), count)
-        carry, metrics = _updates(made, objective, batch, carry, keys, data, goal)
+        carry, metrics = _updates(made, objective, batch, carry, keys, data, target)
         for name, value in metrics.items():
             history.setdefault(name, []).append(float(value))
         if progress is not None:
             progress(done + count, updates)
-    return OfflineFB(carry[0], settings, standard, goal, made.actions, history)
+    return OfflineFB(carry[0], settings, standard, target, made.actions, history)
 
 
 def _resolve(objective: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _resolve(objective: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _check(embeddings: Sequence[np.ndarray], actions: Sequence[np.ndarray], psi: np.ndarray) -> None:
+def _check(embeddings: Sequence[np.ndarray], actions: Sequence[np.ndarray], goal: np.ndarray) -> None:
     if len(embeddings) != len(actions) or not len(embeddings):
         raise ValueError(f"{len(embeddings)} episodes of embeddings and {len(actions)} of actions")
     for x, a in zip(embeddings, actions, strict=True):
-        if x.ndim != 2 or a.ndim != 2 or len(x) != len(a) or len(x) < 3 or x.shape[1:] != np.shape(psi):
-            raise ValueError(f"an episode of embeddings {x.shape} and actions {a.shape} for psi {np.shape(psi)}")
+        if x.ndim != 2 or a.ndim != 2 or len(x) != len(a) or len(x) < 3 or x.shape[1:] != np.shape(goal)[-1:]:
+            raise ValueError(f"an episode of embeddings {x.shape} and actions {a.shape} for a goal {np.shape(goal)}")
         if not (np.isfinite(x).all() and np.isfinite(a).all()):
             raise ValueError("an embedding or an action is not finite")
 
@@ -199,6 +199,9 @@ class _Networks:
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.settings)[name]
+
+    def backward_of(self, params, goal) -> jax.Array:
+        return networks.backward_of(partial(self.backward.apply, params["backward"]), goal)
 
     def heads(self, params, state, action, z) -> list[jax.Array]:
         return [self.forward.apply(params[name], state, action, z) for name in ("forward0", "forward1")]
@@ -260,8 +263,8 @@ def _fb_loss(made: _Networks, objective: str, fb, slow, x, z, goal):
     reps = losses.Representations(
         forward=made.heads(fb, x["state"], x["action"], z),
         target_forward=made.heads(slow, x["next_state"], x["next_action"], z),
-        backward_goal=made.backward.apply(fb["backward"], goal),
-        target_backward_goal=made.backward.apply(slow["backward"], goal),
+        backward_goal=made.backward_of(fb, goal),
+        target_backward_goal=made.backward_of(slow, goal),
         backward_next=made.backward.apply(fb["backward"], x["next_state"]),
         target_backward_next=made.backward.apply(slow["backward"], x["next_state"]),
         discount=jnp.full(len(z), float(made["discount"])),
@@ -279,13 +282,13 @@ def _actor_loss(made: _Networks, actor, fb, x, z, key):
 
 @partial(jax.jit, static_argnums=0)
 def _values(made: _Networks, params, goal, states, actions):
-    backward = made.backward.apply(params["backward"], goal)  # (d,)
+    backward = made.backward_of(params, goal)  # (d,)
     z = jnp.broadcast_to(backward, (len(states), len(backward)))
     return losses.product(made.heads(params, states, actions, z), backward, bool(made["pessimism"]))
 
 
 @partial(jax.jit, static_argnums=0)
 def _policy(made: _Networks, params, goal, states):
-    backward = made.backward.apply(params["backward"], goal)
+    backward = made.backward_of(params, goal)
     z = jnp.broadcast_to(backward, (len(states), len(backward)))
     return made.actor.apply(params["actor"], states, z)

@@ -13,6 +13,8 @@ CHOICES = {
     "next_action": ("auto", "replay", "agent", "actor"),
     "forward_state": ("auto", *STATES),
     "backward_state": ("auto", *STATES),
+    "dino": ("auto", "pooled", "regions"),
+    "goal": ("auto", "key", "end"),
     "reward_norm": ("none", "running"),
     "pays_from": ("frozen", "start"),
     "z": ("backward", "psi"),
@@ -25,6 +27,8 @@ AUTO = {
         "next_action": "replay",
         "forward_state": "tokens",
         "backward_state": "tokens",
+        "dino": "pooled",
+        "goal": "key",
         "z_mix": 0.0,
         "discount": 0.98,
     },
@@ -32,6 +36,8 @@ AUTO = {
         "next_action": "actor",
         "forward_state": "tokens",
         "backward_state": "dino",
+        "dino": "regions",
+        "goal": "end",
         "z_mix": 0.5,
         "discount": 0.98,
     },
@@ -48,9 +54,14 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, choices in CHOICES.items():
         if config[key] not in choices:
             raise UserError(f"--fb.{key} is '{config[key]}': {nearest(str(config[key]), list(choices))}")
+    wants_end = config["goal"] == "end"
     for key, value in AUTO[config["objective"]].items():
         if config[key] in ("auto", -1):
             config[key] = value
+    if config["backward_state"] != "dino":  # beside such states psi is one vector, of the key frame
+        if wants_end:
+            raise UserError("--fb.goal end needs --fb.backward_state dino: beside other states the goal is one frame.")
+        config["goal"] = "key"
     if not 0 <= config["z_mix"] <= 1:
         raise UserError(f"--fb.z_mix is {config['z_mix']:g}; it is a share from 0 to 1, or -1 for the objective's own.")
     if not 0 <= config["discount"] < 1:
@@ -60,6 +71,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"--fb.{key} is {config[key]:g}; it must be more than 0.")
     if config["z"] == "psi" and config["dim"] < FEATURES:
         raise UserError(f"--fb.z psi needs --fb.dim of at least {FEATURES}; it is {config['dim']}.")
+    if config["z"] == "psi" and config["backward_state"] == "dino":
+        raise UserError("--fb.z psi is eq. 9 as printed, for --fb.backward_state tokens or deter; leave it backward.")
     state = config["forward_state"]
     if config["encoder"] == "frozen" and state != "tokens":
         raise UserError(f"--fb.encoder frozen keeps tokens, and --fb.forward_state is {state}: leave one as it was.")

@@ -67,6 +67,9 @@ class Models(Protocol):
     def embed_state(self, frames: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) to DINOv3's pooled output, float32 (N, 384)."""
 
+    def embed_regions(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) to DINOv3's features of the picture's four quarters, float32 (N, 4 * 384)."""
+
 
 class Reward:
     """Base class of all rewards; see the module's text.

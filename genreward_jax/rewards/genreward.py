@@ -3,7 +3,7 @@
 import numpy as np
 
 from genreward_jax.errors import UserError
-from genreward_jax.rewards.base import Models, Payment, Reward, Window
+from genreward_jax.rewards.base import Models, Payment, Reward, Schedule, Window
 
 BASELINES = ("none", "still")
 
@@ -51,11 +51,18 @@ def above_baseline(similarity: float, still: float) -> float:
 
 
 class ForwardBackwardReward(Reward):
-    """F(s, a, z) . B(psi(I*)) (eq. 9), computed in the policy call of the row before the paid one."""
+    """F(s, a, z) . B(psi(I*)) (eq. 9), computed in the policy call of the row before the paid one.
+
+    It needs no window, so it may be paid more often than the video's (``fb_interval``, not in the paper; 0 is the
+    ``interval`` of both).
+    """
 
     runs_in = "trainer"
     wants_frames = False
     outputs = ("reward_fb", "reward_fb_paid")
+
+    def schedule(self) -> Schedule:
+        return Schedule("every", int(self.settings.get("fb_interval", 0)) or int(self.settings.get("interval", 128)))
 
     def __call__(self, window: Window, models: Models | None = None) -> Payment:
         if not window.outputs["reward_fb_paid"][-1]:

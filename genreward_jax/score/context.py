@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ import elements
 import numpy as np
 from tqdm import tqdm
 
+from genreward_jax import frame_states
 from genreward_jax.cache import cache_dir, make_once
 from genreward_jax.envs.metaworld import check_task
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.goals import Goal, load_goal, make_goal
 from genreward_jax.methods import load_method
-from genreward_jax.rewarding import bridge_spec
+from genreward_jax.rewarding import bridge_spec, fb_goal
 from genreward_jax.score.trajectories import Trajectory, fb_set
 from genreward_jax.video import fit, read_frames
 
 REMEMBERED = 1 << 30  # bytes of windows' latents that the bridge keeps: rewards that look at the same ones share them
 CHUNK = 64  # frames in one call of the image model
-FOR_GOAL = {"embed_image", "embed_text", "embed_state"}
+FOR_GOAL = {"embed_image", "embed_text", "embed_state", "embed_regions"}
 
 
 class Context:
@@ -88,6 +89,12 @@ class Context:
         settings |= {"cache_dir": cache_dir("goals"), "say": self.say}
         return make_goal(video.frames, video.fps, video.source, key_prompts(config), self.bridge, **settings)
 
+    def fb_goal(self, fb: Mapping[str, Any], task: str = "") -> np.ndarray:
+        """What networks with these settings are told of a task's goal; see :func:`frame_states.goal_states`."""
+        config = self.config.update(task=f"metaworld_{task}") if task else self.config
+        settings = {key: fb[key] for key in self.config.fb}
+        return fb_goal(config.update(fb=settings), self.goal(task), self.bridge.call)
+
     def at_reward_size(self, trajectory: Trajectory) -> np.ndarray:
         """The episode's frames at the size that the reward models want, uint8 (T + 1, S, S, 3)."""
         size = self.bridge.frame_size
@@ -95,30 +102,31 @@ class Context:
             return trajectory.frames
         return read_frames(trajectory.large) if trajectory.large else fit(trajectory.frames, size)
 
-    def embed(self, trajectory: Trajectory) -> np.ndarray:
-        """DINOv3's features of every frame, float32 (T + 1, 384); kept by the frames' and the model's content."""
+    def embed(self, trajectory: Trajectory, fb: Mapping[str, Any]) -> np.ndarray:
+        """DINOv3's features of every frame, float32 (T + 1, numbers); kept by the frames' and the model's content."""
         from safetensors.numpy import load_file, save_file
 
+        kind = frame_states.capability(fb)
         if not self.keeps:
-            return self._features(trajectory)
-        model = self.bridge.describe()["digests"]["dino"] + self.config.model.dtype
+            return self._features(trajectory, kind)
+        model = self.bridge.describe()["digests"]["dino"] + self.config.model.dtype + kind
         content = hashlib.sha256(np.ascontiguousarray(trajectory.frames).tobytes() + model.encode()).hexdigest()
 
         def fill(folder: Path) -> None:
-            save_file({"features": self._features(trajectory)}, folder / "features.safetensors")
+            save_file({"features": self._features(trajectory, kind)}, folder / "features.safetensors")
 
         folder = make_once(cache_dir("score_features", content[:32]), fill)
         return load_file(folder / "features.safetensors")["features"]
 
-    def _features(self, trajectory: Trajectory) -> np.ndarray:
+    def _features(self, trajectory: Trajectory, kind: str) -> np.ndarray:
         chunks = np.array_split(trajectory.frames, -(-len(trajectory.frames) // CHUNK))
-        asked = [self.bridge.call("embed_state", chunk) for chunk in chunks]
+        asked = [self.bridge.call(kind, chunk) for chunk in chunks]
         return np.concatenate([answer.result() for answer in asked]).astype(np.float32)
 
-    def embed_all(self, trajectories: list[Trajectory]) -> list[np.ndarray]:
+    def embed_all(self, trajectories: list[Trajectory], fb: Mapping[str, Any]) -> list[np.ndarray]:
         """:meth:`embed` of many, with a bar where they are not in the cache."""
         bar = tqdm(trajectories, unit="episode", desc="embedding frames", mininterval=1, delay=2, leave=False)
-        return [self.embed(trajectory) for trajectory in bar]
+        return [self.embed(trajectory, fb) for trajectory in bar]
 
     def fb_episodes(self, mixed: bool) -> list[Trajectory]:
         """Episodes for the offline networks' training; see :func:`trajectories.fb_set`."""

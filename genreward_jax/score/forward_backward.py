@@ -1,13 +1,13 @@
 """Where r_FB of a scored episode comes from: a run's own networks, or networks trained here on other episodes."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from genreward_jax.errors import UserError
 from genreward_jax.fb import settings as fb_settings
-from genreward_jax.goals import Goal
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import fit
 
@@ -22,8 +22,8 @@ class Networks(Protocol):
 
     about: str
 
-    def aim(self, goal: Goal) -> None:
-        """From here on the reward is for this goal."""
+    def aim(self, task: str) -> None:
+        """From here on the reward is for this task's goal; '' is the goal that is scored for."""
 
     def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
         """r_FB of the frame and the action of each row, float32 (T + 1,); row t's is earned at row t + 1.
@@ -40,21 +40,22 @@ class RunNetworks:
 
     def __init__(self, context: "Context") -> None:
         self._context, self._agent = context, context.agent
-        self._goal: Goal | None = None
-        settings = fb_settings.resolve(context.config.fb)
-        self._wants_features = settings["forward_state"] == "dino"
+        self._fb = fb_settings.resolve(context.config.fb)
+        self._aimed = ""  # the checkpoint holds the run's own goal
         self.about = f"the networks of {context.run}"
 
-    def aim(self, goal: Goal) -> None:
-        self._goal = goal
+    def aim(self, task: str) -> None:
+        if task != self._aimed:
+            self._agent.set_goal(self._context.fb_goal(self._fb, task))
+            self._aimed = task
 
     def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
         _check_actions(trajectory, int(np.prod(self._agent.act_space["action"].shape)))
-        self._agent.set_goal(self._goal.psi)
         size = self._agent.obs_space["image"].shape[0]
         frames = trajectory.frames
         frames = frames if frames.shape[1:3] == (size, size) else fit(frames, size)
-        features = self._context.embed(trajectory) if self._wants_features else None
+        wanted = self._fb["forward_state"] == "dino"
+        features = self._context.embed(trajectory, self._fb) if wanted else None
         return np.asarray(self._agent.fb_values(frames, trajectory.actions, features), np.float32)
 
 
@@ -74,26 +75,29 @@ class OfflineNetworks:
         episodes = context.fb_episodes(mixed)
         what = "random actions, noisy and stopping experts" if mixed else "random actions"
         self.about = f"{UPDATES} updates ({objective}) on {len(episodes)} episodes of other seeds: {what}"
-        self._features, self._actions = context.embed_all(episodes), [episode.actions for episode in episodes]
-        self._goal, self._scale = context.goal(), None
+        self._fb = offline_settings(context.config.fb, objective)
+        self._features = context.embed_all(episodes, self._fb)
+        self._actions = [episode.actions for episode in episodes]
+        self._aimed, self._scale = "", None
         context.say(f"Training forward-backward networks: {self.about} ...")
         with tqdm(total=UPDATES, unit="update", desc=f"fb {objective}", mininterval=1) as bar:
             self._networks = offline.train(
                 self._features,
                 self._actions,
-                context.goal().psi,
+                context.fb_goal(self._fb),
                 objective=objective,
                 updates=UPDATES,
                 progress=lambda done, _: bar.update(done - bar.n),
             )
 
-    def aim(self, goal: Goal) -> None:
-        if goal is not self._goal:
-            self._networks, self._goal, self._scale = self._networks.with_goal(goal.psi), goal, None
+    def aim(self, task: str) -> None:
+        if task != self._aimed:
+            self._networks = self._networks.with_goal(self._context.fb_goal(self._fb, task))
+            self._aimed, self._scale = task, None
 
     def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
         _check_actions(trajectory, self._networks.actions)
-        found = self._networks.values(self._context.embed(trajectory), trajectory.actions)
+        found = self._networks.values(self._context.embed(trajectory, self._fb), trajectory.actions)
         if not normalised:
             return found
         if self._scale is None:  # over the episodes of the training, as a run's is over its replay
@@ -101,6 +105,12 @@ class OfflineNetworks:
             replayed = self._networks.values(states, actions)
             self._scale = float(replayed.mean()), max(float(replayed.std()), 1e-8)
         return (found - self._scale[0]) / self._scale[1]
+
+
+def offline_settings(section: Mapping[str, Any], objective: str) -> dict[str, Any]:
+    """The ``fb`` section as it holds here: F and B both on embeddings of every frame."""
+    here = {"objective": objective, "forward_state": "dino", "backward_state": "dino", "dino_every": 0}
+    return fb_settings.resolve({**section, **here, "z": "backward", "encoder": "live"})
 
 
 def _check_actions(trajectory: Trajectory, wanted: int) -> None:

@@ -51,7 +51,7 @@ def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermS
         return TermScorer(name, [term(f"{_GENREWARD}VideoReward", flags.alpha, baseline=baseline)])
     if name in FB:
         _, objective, *mix = name.split("_")
-        terms = [term(f"{_GENREWARD}ForwardBackwardReward", flags.beta)]
+        terms = [term(f"{_GENREWARD}ForwardBackwardReward", flags.beta, fb_interval=flags.fb_interval)]
         return TermScorer(name, terms, objective=objective, mixed=bool(mix), normalised=normalised)
     if name in CONTROLS:
         return TermScorer(name, [term(f"{_CONTROL}{name.capitalize()}", 1.0 if name == "env" else flags.alpha)])

@@ -178,7 +178,7 @@ class TermScorer:
         """What the agent's policy call would return at each row."""
         if self._networks is None:
             return {}
-        self._networks.aim(self._context.goal(self._task))  # others may have aimed them elsewhere
+        self._networks.aim(self._task)  # others may have aimed them elsewhere
         values = self._networks.values(trajectory, self._normalised)
         return {"reward_fb": values, "reward_fb_paid": np.ones(len(values), bool)}
 

@@ -76,6 +76,7 @@ def test_another_frame_size(tmp_path):
     frames = np.zeros((1, 16, 96, 96, 3), np.uint8)
     assert big.call("encode_video", frames).shape == (1, 16, 4, 12, 12)
     assert big.call("embed_state", frames[0, :2]).shape == (2, 384)
+    assert big.call("embed_regions", frames[0, :2]).shape == (2, 4 * 384)
     assert big.call("embed_image", frames[0, :2]).shape[0] == 2
 
 
@@ -123,8 +124,13 @@ def test_states_are_transformers_own(models, family, frames):
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     pixels = torch.from_numpy(((frames[0, :2] / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        direct = model(pixel_values=pixels).pooler_output.numpy()
-    np.testing.assert_allclose(models.call("embed_state", frames[0, :2]), direct, atol=1e-5)
+        direct = model(pixel_values=pixels)
+    np.testing.assert_allclose(models.call("embed_state", frames[0, :2]), direct.pooler_output.numpy(), atol=1e-5)
+    side = model.config.image_size // model.config.patch_size
+    patches = direct.last_hidden_state[:, 1 + model.config.num_register_tokens :].numpy()
+    grid = patches.reshape(2, 2, side // 2, 2, side // 2, -1)  # the picture's halves, rows and columns within
+    quarters = grid.mean((2, 4)).reshape(2, -1)
+    np.testing.assert_allclose(models.call("embed_regions", frames[0, :2]), quarters, atol=1e-5)
 
 
 @pytest.mark.parametrize("slicing", [True, False])
@@ -135,7 +141,7 @@ def test_a_batch_gives_each_its_own_numbers(models, frames, slicing):
     for i in range(3):
         np.testing.assert_allclose(models.call("encode_video", frames[i : i + 1])[0], together[i], atol=1e-5)
     models.models["vae"].model.use_slicing = True
-    for name in ("embed_image", "embed_state"):
+    for name in ("embed_image", "embed_state", "embed_regions"):
         one = models.call(name, frames[0, 5:6])
         np.testing.assert_allclose(models.call(name, frames[0])[5:6], one, atol=1e-5)
 

@@ -95,6 +95,20 @@ def test_pi_z_walks_to_any_goal_and_its_measure_ranks_states_by_distance():
     assert {"squared", "linear", "ortho", "actor"} <= set(fb.metrics) and len(fb.metrics["actor"]) == 12
 
 
+def test_a_goal_of_several_frames_is_the_mean_of_their_b():
+    """To be at either of two places: a reward that is their rewards' mean, up to the length of z."""
+    data = list(episodes(60, 12, 0, continuous=False))
+    settings = {**SMALL, "next_action": "replay", "pessimism": False}  # so that F does not follow z
+    fb = offline.train([embed(s) for s, _ in data], [a for _, a in data], embed(GOAL), settings=settings, updates=300)
+    state, action = embed(np.arange(STATES)), np.ones((STATES, 1), np.float32)
+    same = fb.with_goal(embed(np.array([4, 4, 4]))).values(state, action)
+    np.testing.assert_allclose(same, fb.with_goal(embed(4)).values(state, action), rtol=1e-4)
+    both = fb.with_goal(embed(np.array([0, 5]))).values(state, action)
+    assert min(both[0], both[5]) > max(both[2], both[3]) + 0.2 * np.ptp(both)
+    with pytest.raises(ValueError, match="for a goal"):
+        offline.train([embed(s) for s, _ in data], [a for _, a in data], np.zeros((2, STATES + 1)))
+
+
 def test_the_printed_objective_ends_at_one_number():
     data = list(episodes(20, 12, 2, continuous=False))
     fb = offline.train(

@@ -104,12 +104,14 @@ def section(**changes):
 
 def test_auto_is_the_printed_reading_for_paper_and_the_literature_for_measure():
     paper, measure = (settings.resolve(section(objective=name)) for name in ("paper", "measure"))
-    names = ("next_action", "forward_state", "backward_state", "z_mix", "discount")
-    assert [paper[name] for name in names] == ["replay", "tokens", "tokens", 0.0, 0.98]
-    assert [measure[name] for name in names] == ["actor", "tokens", "dino", 0.5, 0.98]
+    names = ("next_action", "forward_state", "backward_state", "dino", "goal", "z_mix", "discount")
+    assert [paper[name] for name in names] == ["replay", "tokens", "tokens", "pooled", "key", 0.0, 0.98]
+    assert [measure[name] for name in names] == ["actor", "tokens", "dino", "regions", "end", 0.5, 0.98]
     chosen = settings.resolve(section(objective="measure", next_action="agent", z_mix=0.0, discount=0.9))
     assert [chosen[name] for name in ("next_action", "z_mix", "discount")] == ["agent", 0.0, 0.9]
     assert settings.resolve(chosen) == chosen
+    beside_tokens = settings.resolve(section(objective="measure", backward_state="tokens"))
+    assert beside_tokens["goal"] == "key"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,8 @@ def test_auto_is_the_printed_reading_for_paper_and_the_literature_for_measure():
         ({"z_mix": 1.5}, "share from 0 to 1"),
         ({"lr": 0.0}, "more than 0"),
         ({"z": "psi", "dim": 16}, "384"),
+        ({"z": "psi", "objective": "measure"}, "as printed"),
+        ({"goal": "end"}, "needs --fb.backward_state dino"),
     ],
 )
 def test_wrong_flags_are_sentences(changes, words):

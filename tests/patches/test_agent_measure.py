@@ -6,17 +6,18 @@ import pytest
 from dreamerv3_patches import checkpoint
 from dreamerv3_patches.agent import make_agent
 from genreward_jax.errors import UserError
-from tests.patches.test_agent import PSI, paid, play, same, train
+from tests.patches.test_agent import paid, play, same, train
 from tests.patches.tiny_agent import ACT, BATCH, OBS, batch, fb_section, settings
 
 MEASURE = dict(objective="measure", pays_from="start", reward_norm="running")
 RESETS = [[True, True], [False, False], [False, False], [True, False]]
 EVERY = 2
+GOAL = np.random.default_rng(5).normal(size=(18, 4 * 384)).astype(np.float32)
 
 
 def make(interval, **changes):
     agent = make_agent(OBS, ACT, settings(), fb=fb_section(**MEASURE, **changes), reward_interval=interval)
-    agent.set_goal(PSI)
+    agent.set_goal(GOAL)
     return agent
 
 
@@ -36,7 +37,7 @@ def data(agent):
 
 
 def test_embeddings_are_in_batches_and_not_observed(agent):
-    assert agent.spaces["dino"].shape == (384,) and agent.spaces["dino_valid"].dtype == bool
+    assert agent.spaces["dino"].shape == (4 * 384,) and agent.spaces["dino_valid"].dtype == bool
     assert "dino" not in agent.obs_space and not any("dino" in key for key in agent.model.enc.obs_space)
     assert not any(key.startswith(("enc/mlp", "dec/mlp")) for key in agent.params)  # they would be vectors to upstream
 
@@ -52,7 +53,7 @@ def test_it_learns_and_a_checkpoint_brings_everything_back(agent, data, tmp_path
     fresh = ("fb/dino_mean/value", "fb/scale_seen/value", "fb/map_deter/params/Dense_0/kernel")
     fresh += ("fb/actor/params/Dense_0/kernel", "fb/slow_actor/params/Dense_0/kernel")
     assert not any(np.array_equal(before[key], trained[key]) for key in fresh)
-    rows = data["dino"][:, 1:][:, [1, 3]].reshape(-1, 384)
+    rows = data["dino"][:, 1:][:, [1, 3]].reshape(-1, 4 * 384)
     np.testing.assert_allclose(trained["fb/dino_mean/value"], rows.mean(0), atol=1e-5)
 
     checkpoint.save_agent(agent, tmp_path / "here")
@@ -100,7 +101,7 @@ def test_where_f_sees_embeddings_they_are_had_before_a_paid_row():
 
     def embed(images):
         asked.append(len(images))
-        return images.reshape(len(images), -1)[:, :384].astype(np.float32) / 255
+        return np.resize(images[:, :, :, 0].reshape(len(images), -1), (len(images), 4 * 384)).astype(np.float32) / 255
 
     agent.embed_state = embed
     resets = [[True, True], [False, False], [False, True], [False, False], [False, False]]

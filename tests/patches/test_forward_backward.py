@@ -23,6 +23,7 @@ RNG = np.random.default_rng(0)
 DINO = (RNG.normal(size=384) + 0.02 * RNG.normal(size=(STATES, 384))).astype(np.float32)
 TOKENS = RNG.normal(size=(STATES, 20)).astype(np.float32)
 SMALL = dict(dim=16, hidden=32, lr=1e-3, discount=0.8, reward_norm="running", dino_every=EVERY, objective="measure")
+SMALL |= dict(dino="pooled", goal="key")
 
 
 def section(**changes):
@@ -57,7 +58,7 @@ class World:
         train = lambda batch: self.fb.train(lambda: batch)
         self._train, self._reward = jax.jit(nj.pure(train)), jax.jit(nj.pure(self.fb.reward))
         self.params = jax.jit(nj.init(train))({}, batch(0), seed=0)
-        self.params["fb/goal/value"] = DINO[GOAL]
+        self.params["fb/goal/value"] = DINO[GOAL][None]
         self.metrics = []
 
     def train(self, updates):
@@ -92,7 +93,7 @@ def test_rewards_rank_states_by_the_way_to_the_goal(world):
 
 def test_pi_z_walks_to_the_goal(world):
     def act(tokens):
-        z = world.fb.backward(world.fb._goal())
+        z = world.fb.backward(world.fb._goal()[0])
         state = world.fb._state("forward_state", {"tokens": tokens})
         return world.fb.actor(state, jax.numpy.broadcast_to(z, (len(tokens), len(z))))
 

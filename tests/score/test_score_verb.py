@@ -113,7 +113,7 @@ class Embedding:
 
     def call(self, capability, frames):
         self.asked += len(frames)
-        return SimpleNamespace(result=lambda: np.tile(frames[:, 0, 0].astype(np.float32), (1, 128)))
+        return SimpleNamespace(result=lambda: np.tile(frames[:, 0, 0].astype(np.float32), (1, 512)))
 
 
 def walk(seed):
@@ -132,7 +132,8 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
     context = Context(config_lib.parse(FLAGS.split()[:-2]), say=lambda text: None)
     context._bridge = Embedding()
     context.fb_episodes = lambda mixed: [walk(seed) for seed in range(30)]
-    context._goals = {"": SimpleNamespace(psi=np.full(384, 200, np.float32))}
+    shown = lambda place: SimpleNamespace(video=np.full((8, 8, 8, 3), place, np.uint8))
+    context._goals = {"": shown(200), "reach": shown(60)}
     networks = forward_backward.networks_for(context, "measure")
     assert networks is forward_backward.networks_for(context, "measure")
     assert "100 updates (measure) on 30 episodes" in networks.about
@@ -143,7 +144,7 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
     episode.actions[:] = -1
     assert (right > networks.values(episode)).mean() > 0.7
     assert context._bridge.asked == asked + LENGTH + 1  # the same frames: from the cache
-    networks.aim(SimpleNamespace(psi=np.full(384, 60, np.float32)))
+    networks.aim("reach")
     left = networks.values(episode)
     episode.actions[:] = 1
     assert (left > networks.values(episode)).mean() > 0.7

@@ -147,10 +147,10 @@ def test_random_is_the_same_for_the_same_episode_and_another_at_each_step(scorer
 class FakeNetworks:
     """r_FB of row t is t."""
 
-    about, goal = "made up", None
+    about, task = "made up", None
 
-    def aim(self, goal):
-        self.goal = goal
+    def aim(self, task):
+        self.task = task
 
     def values(self, trajectory, normalised=False):
         return np.arange(trajectory.length + 1, dtype=np.float32)
@@ -162,7 +162,7 @@ def test_r_fb_of_a_row_is_that_of_the_row_before(config, context, episodes, trai
     assert "measure" in scorer.trains(context) and not video.trains(context)
     scorer.prepare(context)
     values = scorer.values(episodes[0])
-    assert np.isnan(values.every_step[0]) and networks.goal is trained.goal
+    assert np.isnan(values.every_step[0]) and networks.task == ""
     np.testing.assert_array_equal(values.every_step[1:], np.arange(LENGTH))
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(values.as_trained)), [16, 32])
     np.testing.assert_array_equal(values.as_trained[[16, 32]], [15, 31])
