@@ -101,10 +101,10 @@ def test_genreward_plus_is_what_its_entry_says():
     config = config_lib.parse("--preset cpu --method genreward_plus --reward.alpha 0.5".split())
     assert (config.fb.objective, config.fb.reward_norm, config.reward.baseline) == ("measure", "running", "still")
     terms = parts.check(config)
-    assert {term.name: term.weight for term in terms} == {"video": 0.5, "fb": 1e-2}
-    assert (
-        parts.dino_every(config, terms) == 8 and parts.dino_every(config.update({"jax.platform": "cuda"}), terms) == 1
-    )
+    assert {term.name: term.weight for term in terms} == {"video": 0.5, "fb": 1e-2} and config.reward.fb_interval == 1
+    assert parts.dino_every(config, terms) == 1  # the preset's
+    config = config.update({"fb.dino_every": 0})
+    assert [parts.dino_every(config.update({"jax.platform": name}), terms) for name in ("cpu", "cuda")] == [8, 1]
     assert parts.row_bytes(config, uses_dino=True) - parts.row_bytes(config) == 4 * 4 * 384 + 1
 
 

@@ -27,15 +27,15 @@ CHUNK = 4096  # states in one call of `values`
 DEFAULTS: dict[str, Any] = {
     "dim": 64,
     "hidden": 128,
-    "lr": 1e-3,
-    "target_rate": 0.05,
+    "lr": 3e-4,
+    "target_rate": 0.015,
     "discount": -1.0,
     "ortho": 1.0,
     "pessimism": True,
     "next_action": "auto",
     "actor_noise": 0.2,
     "z_mix": -1.0,
-    "components": 64,
+    "components": 32,
     "whiten": 0.0,
 }
 
