@@ -251,6 +251,10 @@ class ForwardBackward(nj.Module):
         reward = self._product(state, action)
         return self.scale.read().normalise(reward) if self.scale else reward
 
+    def ready(self) -> jax.Array:
+        """Whether there is an r_FB to pay: one that is normalised means nothing before the first figures are in."""
+        return self.scale.read().seen > 0 if self.scale else jnp.ones((), bool)
+
     def _action_size(self) -> int:
         return sum(int(np.prod(space.shape)) for space in self.act_space.values())
 

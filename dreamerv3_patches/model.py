@@ -125,6 +125,7 @@ class Model(dreamerv3.agent.Agent):
             due = ((steps + 1) % self.interval == 0) & ~obs["is_last"]
             if self.fb_config["pays_from"] == "frozen":
                 due &= self.fb.frozen.read()
+            due &= self.fb.ready()
             inputs = {"tokens": tokens, "deter": carry[1]["deter"], "dino": own.get("dino")}
             compute = lambda: self._reward(inputs[self.fb_config["forward_state"]], obs, act)
             reward = jnp.where(due, nj.cond(due.any(), compute, lambda: jnp.zeros(steps.shape, jnp.float32)), 0.0)

@@ -16,7 +16,7 @@ GOAL = np.random.default_rng(5).normal(size=(18, 4 * 384)).astype(np.float32)
 
 
 def make(interval, **changes):
-    agent = make_agent(OBS, ACT, settings(), fb=fb_section(**MEASURE, **changes), reward_interval=interval)
+    agent = make_agent(OBS, ACT, settings(), fb=fb_section(**{**MEASURE, **changes}), reward_interval=interval)
     agent.set_goal(GOAL)
     return agent
 
@@ -69,6 +69,14 @@ def test_it_learns_and_a_checkpoint_brings_everything_back(agent, data, tmp_path
     assert same(agent.save()["params"], ahead, ahead)
 
 
+def test_a_normalised_reward_is_not_paid_before_there_are_figures(data):
+    agent = make(1, forward_state="deter", dino_every=EVERY)
+    assert not paid(play(agent, RESETS)).any()
+    train(agent, 1, data=data)
+    agent.load(agent.save())
+    assert paid(play(agent, RESETS)).all()
+
+
 def test_values_of_an_episode_are_those_of_the_policy_call(agent, data):
     """The deterministic state of a reset depends on nothing that is drawn, so there the two agree."""
     train(agent, 1, data=data)
@@ -95,7 +103,7 @@ def test_a_long_episode_goes_through_one_program(agent):
 
 
 def test_where_f_sees_embeddings_they_are_had_before_a_paid_row():
-    agent, asked = make(3, forward_state="dino"), []
+    agent, asked = make(3, forward_state="dino", reward_norm="none"), []
     with pytest.raises(RuntimeError, match="embed_state"):
         play(agent, [[True, True], [False, False], [False, False]])
 
