@@ -39,7 +39,7 @@ GOAL_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--goal.prompt,PROMPT
 SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$(call flag,--episodes,EPISODES)$\
 	$(call flag,--run,RUN)$(call flag,--data,DATA)$(call flag,--tasks,TASKS)$(call flag,--out,OUT)$\
 	$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)$(call flag,--env.metaworld.reward,ENV_REWARD)$\
-	$(call flag,--preset,PRESET)$(call flag,--seed,SEED)
+	$(call flag,--preset,PRESET)$(call flag,--seed,SEED)$(call flag,--across,ACROSS)
 
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
@@ -70,7 +70,7 @@ eval: .run-is-named setup-if-needed ## play a run and film it: RUN=runs/... EPIS
 .run-is-named:
 	@$(if $(value RUN),:,echo 'make eval needs a run directory: make eval RUN=runs/shelf_place/dense/genreward/seed0' >&2; exit 2)
 
-score: setup-if-needed ## judge rewards before training with them: TASK=shelf_place REWARDS=video,fb_measure EPISODES=8 RUN=runs/... DATA=folder TASKS=none GOAL= MODEL= OUT=folder
+score: setup-if-needed ## judge rewards before training with them: TASK=shelf_place REWARDS=video,fb_measure EPISODES=8 RUN=runs/... DATA=folder TASKS=none GOAL= MODEL= OUT=folder ACROSS=folder
 	@exec $(VENV) -m genreward_jax score$(SCORE_FLAGS) $(value FLAGS)
 
 relabel: .relabel-is-named setup-if-needed ## another goal, method or weights for a run's episodes: RUN=runs/... OUT=folder GOAL=file METHOD= MODEL= PROMPT= IMAGE= FLAGS='--reward.alpha 0.1'

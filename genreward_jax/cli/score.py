@@ -13,7 +13,7 @@ from genreward_jax.errors import UserError
 
 USAGE = (
     "--task metaworld_<task> [--rewards video,fb_measure,module:Class] [--episodes 8] [--run RUN] [--data FOLDER] "
-    "[--tasks a,b|none] [--out FOLDER] [--goal.source generated|expert|FILE]"
+    "[--tasks a,b|none] [--out FOLDER] [--across FOLDER] [--goal.source generated|expert|FILE]"
 )
 
 
@@ -29,6 +29,8 @@ def run(argv: list[str]) -> int:
         return 0
     args, rest = parser.parse_known_args(argv)
     args.task_given = bool(args.run) or any(flag.partition("=")[0] == "--task" for flag in rest)
+    if args.across:
+        return _across(Path(args.across))
     if args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}; it must be 1 or more.")
     configs = _Configs(rest, args.run)
@@ -67,6 +69,9 @@ def _parser() -> Parser:
     parser.add_argument("--data", default="", help="a folder of your own episodes: mp4, npz, or a LeRobot data set")
     parser.add_argument("--camera", default="", help="of a LeRobot data set with several")
     parser.add_argument("--tasks", default="", help="whose goals the experts are judged for too; none, or a,b,...")
+    parser.add_argument(
+        "--across", default="", help="scores nothing: one table of the scores in this folder, a task each"
+    )
     parser.add_argument("--out", default="", help="folder for score.json, score.png and score.html")
     return parser
 
@@ -187,6 +192,17 @@ def _episodes(args: Namespace, config: elements.Config, context) -> list:
         found = make_set(config, args.episodes, _say, frame_size=context.bridge.frame_size) + found
     _say(f"{len(found)} episodes, ready after {time.perf_counter() - start:.0f} s.")
     return found
+
+
+def _across(folder: Path) -> int:
+    """Prints and writes what the scores of several tasks come to; gives the exit code."""
+    from genreward_jax.score import across
+
+    found = across.read(folder)
+    written = across.write(folder, found)
+    print(across.markdown(found))
+    print(f"Look at {', '.join(str(path) for path in written)}")
+    return 0
 
 
 def _say(text: str) -> None:

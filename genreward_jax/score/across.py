@@ -1,0 +1,159 @@
+"""Several tasks' scores in one table: what a reward is worth, and how much that depends on the task."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genreward_jax.errors import UserError
+from genreward_jax.rundir import write_text
+
+TITLES = {
+    "every_step": "every_step: the plain reward at every step at which it has a value",
+    "as_trained": "as_trained: the rows that training would pay, weighted as in training",
+}
+METRICS = {  # heading to metric, by variant
+    "every_step": {
+        "expert > random": "ranking/every_step/auc_expert_vs_random",
+        "> stop25": "ranking/every_step/auc_expert_vs_stop25",
+        "> stop75": "ranking/every_step/auc_expert_vs_stop75",
+        "order in time": "alignment/every_step/spearman_time",
+        "noise ladder": "ranking/every_step/kendall_tau_b_noise_ladder",
+        "stop ladder": "ranking/every_step/kendall_tau_b_stop_ladder",
+        "own goal first": "discrimination/every_step/own_goal_first",
+    },
+    "as_trained": {
+        "expert > random": "ranking/as_trained/auc_expert_vs_random",
+        "> stop25": "ranking/as_trained/auc_expert_vs_stop25",
+        "> stop75": "ranking/as_trained/auc_expert_vs_stop75",
+        "noise ladder": "ranking/as_trained/kendall_tau_b_noise_ladder",
+        "stop ladder": "ranking/as_trained/kendall_tau_b_stop_ladder",
+        "share of the signal": "agent/as_trained/share_by_size",
+        "own goal first": "discrimination/as_trained/own_goal_first",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Across:
+    """Scores of several tasks.
+
+    Attributes:
+        tasks: Underscore names, T of them.
+        goals: Where their goals came from, each sentence once.
+        commits: Of the code, each once.
+        seeds: How many each task has.
+        controls: Names of the rewards that are controls.
+        values: (reward, metric) to float64 (T,), NaN where a task has none.
+    """
+
+    tasks: tuple[str, ...]
+    goals: tuple[str, ...]
+    commits: tuple[str, ...]
+    seeds: tuple[int, ...]
+    controls: tuple[str, ...]
+    values: Mapping[tuple[str, str], np.ndarray]
+
+    @property
+    def rewards(self) -> list[str]:
+        """In the order of the first score that has them, controls last."""
+        names = list(dict.fromkeys(reward for reward, _ in self.values))
+        return sorted(names, key=lambda name: name in self.controls)
+
+
+def read(folder: str | Path) -> Across:
+    """Every ``score.json`` in a folder and the folders in it, a task each.
+
+    Raises:
+        UserError: There is none, one that is no score, or a task twice.
+    """
+    files = sorted(Path(folder).expanduser().glob("**/score.json"))
+    if not files:
+        raise UserError(f"{folder} holds no score.json: score some tasks first, each with OUT={folder}/<task>.")
+    scores = [_load(file) for file in files]
+    tasks = tuple(score["task"] or file.parent.name for score, file in zip(scores, files, strict=True))
+    twice = sorted({task for task in tasks if tasks.count(task) > 1})
+    if twice:
+        raise UserError(f"{folder} holds {', '.join(twice)} more than once: keep scores of different goals apart.")
+    pairs = dict.fromkeys((reward, metric) for score in scores for reward in score["rewards"] for metric in _metrics())
+    get = lambda score, reward, metric: (score["rewards"].get(reward, {}).get(metric) or {}).get("value")
+    number = lambda value: np.nan if value is None else float(value)
+    values = {pair: np.array([number(get(score, *pair)) for score in scores]) for pair in pairs}
+    once = lambda key: tuple(dict.fromkeys(score[key] for score in scores))
+    controls = tuple(dict.fromkeys(name for score in scores for name in score["controls"]))
+    seeds = tuple(len(set(score["seeds"])) for score in scores)
+    return Across(tasks, once("goal"), once("commit"), seeds, controls, values)
+
+
+def _metrics() -> list[str]:
+    return list(dict.fromkeys(metric for part in METRICS.values() for metric in part.values()))
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        score = json.loads(file.read_text())
+        return {key: score[key] for key in ("task", "goal", "commit", "seeds", "controls", "rewards")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no score of make score ({error}): take it away, or score its task again.") from None
+
+
+def markdown(across: Across) -> str:
+    """A table for each variant: the mean over tasks, and the lowest and the highest task."""
+    tasks, seeds = ", ".join(across.tasks), " or ".join(map(str, sorted(set(across.seeds))))
+    about = [
+        f"Mean over {len(across.tasks)} tasks ({tasks}), in brackets the lowest and the highest task; {seeds} seeds "
+        f"each. Goals: {'; '.join(across.goals)}. Commit: {', '.join(commit[:7] or 'unknown' for commit in across.commits)}.",
+    ]
+    for variant, title in TITLES.items():
+        used = {k: m for k, m in METRICS[variant].items() if any(_known(across, r, m) for r in across.rewards)}
+        if not used:
+            continue
+        about += ["", title, "", f"| reward | {' | '.join(used)} |", f"|---|{'---|' * len(used)}"]
+        for reward in across.rewards:
+            name = f"{reward} (control)" if reward in across.controls else reward
+            cells = [_cell(across.values.get((reward, metric)), metric) for metric in used.values()]
+            about.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(about) + "\n"
+
+
+def _known(across: Across, reward: str, metric: str) -> bool:
+    return bool(np.isfinite(across.values.get((reward, metric), np.array([np.nan]))).any())
+
+
+def _cell(values: np.ndarray | None, metric: str) -> str:
+    if values is None or not np.isfinite(values).any():
+        return "-"
+    write = _percent if metric.endswith("share_by_size") else lambda x: f"{x:.2f}"
+    known = values[np.isfinite(values)]
+    return f"{write(known.mean())} ({write(known.min())} to {write(known.max())})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share >= 1e-5 or share == 0 else "<0.001 %"
+
+
+def table(across: Across) -> str:
+    """CSV: reward, metric, task, value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("reward", "metric", "task", "value"))
+    for (reward, metric), values in across.values.items():
+        for task, value in zip(across.tasks, values, strict=True):
+            writer.writerow((reward, metric, task, f"{value:.6g}" if np.isfinite(value) else ""))
+    return text.getvalue()
+
+
+def write(folder: str | Path, across: Across) -> Sequence[Path]:
+    """Writes across.md, across.csv and across.png into the folder; gives their paths."""
+    from genreward_jax.figures.across import across_picture
+
+    paths = [Path(folder).expanduser() / f"across.{ending}" for ending in ("md", "csv", "png")]
+    write_text(paths[0], markdown(across))
+    write_text(paths[1], table(across))
+    across_picture(paths[2], across)
+    return paths

@@ -1,0 +1,66 @@
+"""Several scores in one table: means, extremes, what is missing, and mistakes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genreward_jax.cli import score as verb
+from genreward_jax.errors import UserError
+from genreward_jax.score import across
+
+RANDOM = "ranking/every_step/auc_expert_vs_random"
+SHARE = "agent/as_trained/share_by_size"
+
+
+def put(folder, task, rewards, goal="a video", seeds=(0, 1)):
+    """A score.json as make score writes it, so far as it is read here."""
+    folder.mkdir(parents=True)
+    figures = {name: {metric: {"value": v} for metric, v in given.items()} for name, given in rewards.items()}
+    about = {"task": task, "goal": goal, "commit": "abcdef123", "seeds": list(seeds), "controls": ["pixels"]}
+    (folder / "score.json").write_text(json.dumps({**about, "rewards": figures}))
+
+
+@pytest.fixture
+def scores(tmp_path):
+    put(tmp_path / "one", "reach", {"pixels": {RANDOM: 0.5, SHARE: 0}, "video": {RANDOM: 0.9, SHARE: 2e-6}})
+    put(tmp_path / "b" / "two", "push", {"pixels": {RANDOM: 0.7, SHARE: 0.2}, "video": {RANDOM: None, SHARE: 2e-6}})
+    put(tmp_path / "three", "", {"video": {RANDOM: 0.6}}, goal="another", seeds=(0, 0, 1))
+    return tmp_path
+
+
+def test_means_and_extremes_over_the_tasks_that_have_the_figure(scores):
+    found = across.read(scores)
+    assert found.rewards == ["video", "pixels"] and sorted(found.tasks) == ["push", "reach", "three"]
+    lines = across.markdown(found).splitlines()
+    assert "| video | 0.75 (0.60 to 0.90) |" in lines
+    assert "| pixels (control) | 0.60 (0.50 to 0.70) |" in lines
+    assert (
+        "| video | <0.001 % (<0.001 % to <0.001 %) |" in lines and "| pixels (control) | 10 % (0 % to 20 %) |" in lines
+    )
+    assert "Mean over 3 tasks" in lines[0] and "2 seeds each" in lines[0] and "abcdef1" in lines[0]
+    assert "a video; another" in lines[0] or "another; a video" in lines[0]
+
+
+def test_the_command_writes_and_prints_it(scores, capsys):
+    assert verb.run(["--across", str(scores)]) == 0
+    assert "0.75 (0.60 to 0.90)" in capsys.readouterr().out
+    rows = list(csv.DictReader((scores / "across.csv").open()))
+    values = {(r["task"], r["reward"]): r["value"] for r in rows if r["metric"] == RANDOM}
+    assert values["reach", "video"] == "0.9" and values["push", "video"] == ""
+    assert (scores / "across.md").read_text() == across.markdown(across.read(scores))
+    picture = np.asarray(Image.open(scores / "across.png").convert("RGB"))
+    assert picture.std() > 10
+
+
+def test_mistakes_are_sentences(scores):
+    with pytest.raises(UserError, match="holds no score.json"):
+        across.read(scores / "nowhere")
+    put(scores / "four", "reach", {})
+    with pytest.raises(UserError, match="reach more than once"):
+        across.read(scores)
+    (scores / "four" / "score.json").write_text("[]")
+    with pytest.raises(UserError, match="is no score of make score"):
+        across.read(scores)
