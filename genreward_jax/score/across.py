@@ -105,9 +105,10 @@ def _load(file: Path) -> dict[str, Any]:
 def markdown(across: Across) -> str:
     """A table for each variant: the mean over tasks, and the lowest and the highest task."""
     tasks, seeds = ", ".join(across.tasks), " or ".join(map(str, sorted(set(across.seeds))))
+    goals, commits = "; ".join(across.goals), ", ".join(commit[:7] or "unknown" for commit in across.commits)
     about = [
         f"Mean over {len(across.tasks)} tasks ({tasks}), in brackets the lowest and the highest task; {seeds} seeds "
-        f"each. Goals: {'; '.join(across.goals)}. Commit: {', '.join(commit[:7] or 'unknown' for commit in across.commits)}.",
+        f"each. Goals: {goals}. Commit: {commits}."
     ]
     for variant, title in TITLES.items():
         used = {k: m for k, m in METRICS[variant].items() if any(_known(across, r, m) for r in across.rewards)}
