@@ -10,6 +10,7 @@ from genreward_jax.figures import style
 if TYPE_CHECKING:
     from genreward_jax.score.across import Across
 
+FLAT = ("random", "constant", "ramp")  # controls that know no goal
 SHOWN = ("expert > random", "> stop25", "> stop75", "order in time")  # of every_step
 COLOURS = ("#2d69af", "#3f9c8c", "#d9a21b", "#a65fa4", "#c8641e", "#7a68b3", "#8aa63a", "#c25b86")
 
@@ -54,3 +55,40 @@ def _row(axes, place: int, values: np.ndarray, control: bool) -> None:
     spread = place + np.linspace(-0.2, 0.2, len(values))  # so that equal tasks do not hide each other
     for index, (x, y) in enumerate(zip(values, spread, strict=True)):
         axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=5)
+
+
+def goals_picture(path: str | Path, across: "Across") -> None:
+    """Draws which goal gives each task's experts most, a panel a reward; its diagonal should be the darkest.
+
+    Args:
+        path: PNG to write.
+        across: With a confusion matrix of at least one reward.
+    """
+    rewards = [name for name in across.rewards if name in across.confusion and name not in FLAT]
+    names = [task.replace("_", " ") for task in across.tasks]
+    columns = min(4, len(rewards))
+    rows = -(-len(rewards) // columns)
+    figure = style.new_figure(3.1 * columns + 1.6, 3.1 * rows + 1.4)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, reward in zip(panels.flat, rewards, strict=False):
+        _goals(axes, across.confusion[reward], names)
+        axes.set_title(reward, fontsize=11, color=style.INK, loc="left")
+    [axes.set_axis_off() for axes in panels.flat[len(rewards) :]]
+    figure.supylabel("goal of", fontsize=10, color=style.QUIET)
+    legend = "expert of; dark: most of its column, light: least; dot: the goal that gives most"
+    figure.supxlabel(legend, fontsize=10, color=style.QUIET)
+    style.save(figure, path)
+
+
+def _goals(axes, matrix: np.ndarray, names: list[str]) -> None:
+    """One reward's matrix, each column from its least to its most: tasks earn on different scales."""
+    shown = np.full(matrix.shape, np.nan)
+    for column in np.flatnonzero(np.isfinite(matrix).any(0)):
+        sums = matrix[:, column]
+        low, high = np.nanmin(sums), np.nanmax(sums)
+        shown[:, column] = (sums - low) / (high - low) if high > low else 0.5
+        axes.plot(column, np.nanargmax(sums), "o", color=style.SECOND, markersize=6)
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(labelsize=9, color=style.FAINT)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Across:
         seeds: How many each task has.
         controls: Names of the rewards that are controls.
         values: (reward, metric) to float64 (T,), NaN where a task has none.
+        confusion: Reward to float64 (T, T): the mean sum at every step of column's experts under row's goal, NaN where
+            it was not asked.
     """
 
     tasks: tuple[str, ...]
@@ -58,6 +60,7 @@ class Across:
     seeds: tuple[int, ...]
     controls: tuple[str, ...]
     values: Mapping[tuple[str, str], np.ndarray]
+    confusion: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def rewards(self) -> list[str]:
@@ -87,7 +90,22 @@ def read(folder: str | Path) -> Across:
     once = lambda key: tuple(dict.fromkeys(score[key] for score in scores))
     controls = tuple(dict.fromkeys(name for score in scores for name in score["controls"]))
     seeds = tuple(len(set(score["seeds"])) for score in scores)
-    return Across(tasks, once("goal"), once("commit"), seeds, controls, values)
+    return Across(tasks, once("goal"), once("commit"), seeds, controls, values, _confusion(scores, tasks))
+
+
+def _confusion(scores: Sequence[dict[str, Any]], tasks: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The columns that single scores hold, put side by side; a reward without any is left out."""
+    found: dict[str, np.ndarray] = {}
+    for column, (score, task) in enumerate(zip(scores, tasks, strict=True)):
+        for reward, given in score["discrimination"].items():
+            if task not in given["tasks"]:
+                continue
+            matrix = found.setdefault(reward, np.full((len(tasks), len(tasks)), np.nan))
+            sums = np.array(given["every_step"], np.float64)[:, given["tasks"].index(task)]
+            for goal, value in zip(given["goals"], sums, strict=True):
+                if goal in tasks:
+                    matrix[tasks.index(goal), column] = value
+    return found
 
 
 def _metrics() -> list[str]:
@@ -97,7 +115,7 @@ def _metrics() -> list[str]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         score = json.loads(file.read_text())
-        return {key: score[key] for key in ("task", "goal", "commit", "seeds", "controls", "rewards")}
+        return {key: score[key] for key in ("task", "goal", "commit", "seeds", "controls", "rewards", "discrimination")}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no score of make score ({error}): take it away, or score its task again.") from None
 
@@ -150,11 +168,14 @@ def table(across: Across) -> str:
 
 
 def write(folder: str | Path, across: Across) -> Sequence[Path]:
-    """Writes across.md, across.csv and across.png into the folder; gives their paths."""
-    from genreward_jax.figures.across import across_picture
+    """Writes across.md, across.csv, across.png and, of goals, across_goals.png into the folder; gives their paths."""
+    from genreward_jax.figures.across import across_picture, goals_picture
 
     paths = [Path(folder).expanduser() / f"across.{ending}" for ending in ("md", "csv", "png")]
     write_text(paths[0], markdown(across))
     write_text(paths[1], table(across))
     across_picture(paths[2], across)
+    if across.confusion and len(across.tasks) > 1:
+        paths.append(paths[2].with_stem("across_goals"))
+        goals_picture(paths[-1], across)
     return paths

@@ -205,6 +205,8 @@ def control_faults(score: Score) -> list[str]:
         if figure is not None and figure["value"] is not None and not right(figure):
             found = f"{figure['value']:.2f}" + (f" ({_interval(figure)})" if figure["low"] is not None else "")
             few = f" With {len(score.seeds)} seeds chance does that." if 0 < len(score.seeds) < FEW_SEEDS else ""
+            if name == "random" and not few:
+                few = " Of such intervals one in twenty misses by chance: look again with more EPISODES=."
             faults.append(f"The control '{name}' should have {wanted} in {metric} and has {found}.{few}")
 
     for variant in TITLES:

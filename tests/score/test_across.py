@@ -15,12 +15,12 @@ RANDOM = "ranking/every_step/auc_expert_vs_random"
 SHARE = "agent/as_trained/share_by_size"
 
 
-def put(folder, task, rewards, goal="a video", seeds=(0, 1)):
+def put(folder, task, rewards, goal="a video", seeds=(0, 1), discrimination={}):
     """A score.json as make score writes it, so far as it is read here."""
     folder.mkdir(parents=True)
     figures = {name: {metric: {"value": v} for metric, v in given.items()} for name, given in rewards.items()}
     about = {"task": task, "goal": goal, "commit": "abcdef123", "seeds": list(seeds), "controls": ["pixels"]}
-    (folder / "score.json").write_text(json.dumps({**about, "rewards": figures}))
+    (folder / "score.json").write_text(json.dumps({**about, "rewards": figures, "discrimination": discrimination}))
 
 
 @pytest.fixture
@@ -53,6 +53,18 @@ def test_the_command_writes_and_prints_it(scores, capsys):
     assert (scores / "across.md").read_text() == across.markdown(across.read(scores))
     picture = np.asarray(Image.open(scores / "across.png").convert("RGB"))
     assert picture.std() > 10
+
+
+def test_single_columns_make_one_matrix_of_goals(tmp_path):
+    for task, column in (("reach", [3, 1, 9]), ("push", [2, 4, 9])):
+        matrix = {"goals": ["reach", "push", "other"], "tasks": [task], "every_step": [[x] for x in column]}
+        put(tmp_path / task, task, {"video": {RANDOM: 1}}, discrimination={"video": matrix})
+    put(tmp_path / "alone", "door", {"video": {RANDOM: 1}})
+    found = across.read(tmp_path)
+    assert found.tasks == ("door", "push", "reach")
+    np.testing.assert_array_equal(found.confusion["video"], [[np.nan] * 3, [np.nan, 4, 1], [np.nan, 2, 3]])
+    assert across.write(tmp_path, found)[-1].name == "across_goals.png"
+    assert np.asarray(Image.open(tmp_path / "across_goals.png").convert("RGB")).std() > 10
 
 
 def test_mistakes_are_sentences(scores):
