@@ -94,7 +94,7 @@ fetch-models: setup-if-needed ## get models from the hub ahead of time: MODEL=TH
 finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL=embedded OUT=folder PART=transformer|vae FLAGS='--steps 600'
 	@exec $(VENV) -m genreward_jax finetune$(FINETUNE_FLAGS) $(value FLAGS)
 
-study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry'
+study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry', or '--scores folder' to compare with make score
 	@exec $(VENV) -m genreward_jax study $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'

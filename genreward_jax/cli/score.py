@@ -1,6 +1,5 @@
 """``score``: judges rewards on fixed episodes before GPU days are spent on them."""
 
-import subprocess
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import elements
 
 from genreward_jax import config as config_lib
+from genreward_jax import provenance
 from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 
@@ -19,6 +19,8 @@ USAGE = (
 
 def run(argv: list[str]) -> int:
     """Writes score.json, score.png and score.html into ``--out`` (default: scores/<task>, or <run>/score).
+
+    Of rewards with a forward-backward term also actions_<reward>.png: r_FB over the actions in one state.
 
     All other flags are those of ``train``: goal, model, bridge, environment and weights are what a run with them has.
     """
@@ -72,7 +74,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--across", default="", help="scores nothing: one table of the scores in this folder, a task each"
     )
-    parser.add_argument("--out", default="", help="folder for score.json, score.png and score.html")
+    parser.add_argument("--out", default="", help="folder for score.json, score.png, score.html and actions_*.png")
     return parser
 
 
@@ -140,7 +142,7 @@ def _other_tasks(args: Namespace, config: elements.Config, own: bool) -> tuple[s
 
 def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: list[str]) -> int:
     from genreward_jax.progress import clock
-    from genreward_jax.score import report
+    from genreward_jax.score import actions, report
     from genreward_jax.score.context import Context
     from genreward_jax.score.judging import judge
 
@@ -160,7 +162,7 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
             task=context.task if own else "",
             goal=goal.source,
             command=f"python -m genreward_jax score {' '.join(argv)}",
-            commit=_commit(),
+            commit=provenance.commit(),
             seeds=sorted({t.seed for t in trajectories if t.behaviour not in ("run", "given")}),
             trajectories=trajectories,
             values=judged.values,
@@ -170,9 +172,10 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
             notes=context.notes(),
             goal_frames=goal.video,
         )
+        written = report.write(out, score)
+        written += actions.draw(out, scorers, trajectories, context)
     finally:
         context.close()
-    written = report.write(out, score)
     print(report.table(score))
     print(f"Scored in {clock(time.perf_counter() - start)}; look at {', '.join(str(path) for path in written)}")
     return 0
@@ -207,12 +210,3 @@ def _across(folder: Path) -> int:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _commit() -> str:
-    """The checkout's commit, '' where there is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""

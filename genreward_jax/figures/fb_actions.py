@@ -1,5 +1,6 @@
 """What FB thinks of each action in one state: F.B over two dimensions of the action, as in the paper's Figure 3."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,20 +8,17 @@ import numpy as np
 
 from genreward_jax.figures import style
 
-Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Values = Callable[[np.ndarray], np.ndarray]  # actions (N, A) to (N,), all in one state
 NAMES = ("x", "y", "z", "gripper")  # of Meta-World's action
 PAIRS = ((0, 1), (2, 3))
 RESOLUTION = 31  # points along each side
 
 
-def over_actions(
-    values: Values, state: np.ndarray, pair: tuple[int, int], rest: np.ndarray, resolution: int = RESOLUTION
-) -> np.ndarray:
+def over_actions(values: Values, pair: tuple[int, int], rest: np.ndarray, resolution: int = RESOLUTION) -> np.ndarray:
     """Values of one state's actions along two dimensions, from -1 to 1 each.
 
     Args:
-        values: (states (N, n), actions (N, A)) to (N,).
-        state: (n,).
+        values: Of actions (N, A) in that state, (N,).
         pair: Which two numbers of the action vary.
         rest: (A,): what the others are.
         resolution: Points along each side.
@@ -32,36 +30,41 @@ def over_actions(
     first, second = np.meshgrid(line, line)
     actions = np.tile(np.asarray(rest, np.float32), (first.size, 1))
     actions[:, pair[0]], actions[:, pair[1]] = first.ravel(), second.ravel()
-    states = np.broadcast_to(np.asarray(state, np.float32), (first.size, len(state)))
-    return np.asarray(values(states, actions), np.float64).reshape(first.shape)
+    return np.asarray(values(actions), np.float64).reshape(first.shape)
+
+
+def pairs_of(numbers: int) -> list[tuple[int, int]]:
+    """Those of :data:`PAIRS` that an action of so many numbers has; none where it has fewer than two."""
+    return [pair for pair in PAIRS if max(pair) < numbers]
 
 
 def actions_picture(
     path: str | Path,
     values: Values,
-    state: np.ndarray,
     action: np.ndarray,
     *,
-    pairs: Sequence[tuple[int, int]] = PAIRS,
     names: Sequence[str] = NAMES,
     frames: Sequence[tuple[str, np.ndarray]] = (),
     title: str = "F·B over actions",
     note: str = "",
 ) -> None:
-    """Draws a heat map for each pair of action dimensions, the others as in ``action``; one scale for all.
+    """Draws a heat map for each pair of :func:`pairs_of`, the action's other numbers as given; one scale for all.
 
     Args:
         path: PNG to write.
-        values: (states (N, n), actions (N, A)) to (N,): r_FB, or any other value of an action.
-        state: (n,): the state asked about.
-        action: (A,): the action marked with a cross, the expert's say.
-        pairs: Of numbers of the action.
+        values: Of actions (N, A) in the state that is asked about, (N,): r_FB, or any other value of an action.
+        action: (A,) with A at least 2: the action marked with a cross, the expert's say.
         names: Of each number of the action.
         frames: (words, uint8 (H, W, 3)) shown to the left: the state's frame, the goal's.
-        title, note: Above and below.
+        title, note: Above and below; each line of the note is wrapped.
+
+    Raises:
+        ValueError: The action has fewer than two numbers.
     """
     action = np.asarray(action, np.float32)
-    grids = [over_actions(values, state, pair, action) for pair in pairs]
+    if not (pairs := pairs_of(len(action))):
+        raise ValueError(f"an action of {len(action)} numbers has no two to draw")
+    grids = [over_actions(values, pair, action) for pair in pairs]
     low, high = min(grid.min() for grid in grids), max(grid.max() for grid in grids)
     figure = style.new_figure(4.4 * len(pairs) + 2.6 * len(frames) + 0.8, 5.4)
     widths = [2.6] * len(frames) + [4.4] * len(pairs)
@@ -73,10 +76,14 @@ def actions_picture(
     maps = panels[len(frames) :]
     for axes, pair, grid in zip(maps, pairs, grids, strict=True):
         image = _heat_map(axes, grid, pair, action, names, (low, high if high > low else low + 1e-6))
-    figure.colorbar(image, ax=list(maps), shrink=0.8).ax.tick_params(labelsize=10, color=style.FAINT)
+    scale = figure.colorbar(image, ax=list(maps), shrink=0.8)
+    scale.set_label("F·B, more is better", fontsize=11)
+    scale.ax.tick_params(labelsize=10, color=style.FAINT)
     figure.suptitle(title, fontsize=14, color=style.INK)
-    legend = "ring: the slice's best action; cross: the one taken"
-    figure.supxlabel(f"{legend}. {note}" if note else legend, fontsize=10, color=style.QUIET)
+    lines = ["ring: the best action of the slice; cross: the one taken", *note.splitlines()]
+    across = int(11 * figure.get_figwidth())  # letters in a line of the note
+    text = "\n".join(part for line in lines for part in textwrap.wrap(line, across))
+    figure.supxlabel(text, fontsize=10, color=style.QUIET)
     style.save(figure, path)
 
 
@@ -92,6 +99,7 @@ def _heat_map(axes, grid, pair, action, names, limits):
         axes.plot(action[pair[0]], action[pair[1]], color=colour, markeredgewidth=thick, **cross)
     axes.set_xlabel(names[pair[0]], fontsize=12)
     axes.set_ylabel(names[pair[1]], fontsize=12)
+    axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))  # the best is often in a corner: its ring is to leave the labels free
     axes.set_xticks([-1, 0, 1])
     axes.set_yticks([-1, 0, 1])
     axes.tick_params(labelsize=10, color=style.FAINT)

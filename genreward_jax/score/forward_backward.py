@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from genreward_jax.errors import UserError
 from genreward_jax.fb import settings as fb_settings
+from genreward_jax.figures import fb_actions
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import fit
 
@@ -18,9 +19,15 @@ UPDATES = 2000
 
 
 class Networks(Protocol):
-    """Something that gives r_FB (eq. 9)."""
+    """Something that gives r_FB (eq. 9).
+
+    Attributes:
+        about: What it was trained on, in words.
+        goal: Of what frames of the goal B is told: key or end, as ``--fb.goal``.
+    """
 
     about: str
+    goal: str
 
     def aim(self, task: str) -> None:
         """From here on the reward is for this task's goal; '' is the goal that is scored for."""
@@ -34,6 +41,12 @@ class Networks(Protocol):
                 the run does.
         """
 
+    def at(self, trajectory: Trajectory, step: int) -> fb_actions.Values | None:
+        """r_FB of any actions (N, A) in the state that one row shows, float32 (N,).
+
+        None where the row's frame is not the state that F sees.
+        """
+
 
 class RunNetworks:
     """The networks of a run's latest checkpoint."""
@@ -41,6 +54,7 @@ class RunNetworks:
     def __init__(self, context: "Context") -> None:
         self._context, self._agent = context, context.agent
         self._fb = fb_settings.resolve(context.config.fb)
+        self.goal = self._fb["goal"]
         self._aimed = ""  # the checkpoint holds the run's own goal
         self.about = f"the networks of {context.run}"
 
@@ -50,13 +64,28 @@ class RunNetworks:
             self._aimed = task
 
     def values(self, trajectory: Trajectory, normalised: bool = False) -> np.ndarray:
+        frames, features = self._seen(trajectory, slice(None))
+        return np.asarray(self._agent.fb_values(frames, trajectory.actions, features), np.float32)
+
+    def at(self, trajectory: Trajectory, step: int) -> fb_actions.Values | None:
+        if self._fb["forward_state"] == "deter":  # made by all rows before, and after a reset the same for any frame
+            return None
+        frames, features = self._seen(trajectory, slice(step, step + 1))
+
+        def values(actions: np.ndarray) -> np.ndarray:
+            images, embeddings = (None if x is None else _repeated(x[0], len(actions)) for x in (frames, features))
+            return np.asarray(self._agent.fb_values(images, actions, embeddings), np.float32)
+
+        return values
+
+    def _seen(self, trajectory: Trajectory, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """Those rows' frames at the agent's size, and their embeddings where F sees them."""
         _check_actions(trajectory, int(np.prod(self._agent.act_space["action"].shape)))
         size = self._agent.obs_space["image"].shape[0]
-        frames = trajectory.frames
+        frames = trajectory.frames[rows]
         frames = frames if frames.shape[1:3] == (size, size) else fit(frames, size)
         wanted = self._fb["forward_state"] == "dino"
-        features = self._context.embed(trajectory, self._fb) if wanted else None
-        return np.asarray(self._agent.fb_values(frames, trajectory.actions, features), np.float32)
+        return frames, self._context.embed(trajectory, self._fb)[rows] if wanted else None
 
 
 class OfflineNetworks:
@@ -76,6 +105,7 @@ class OfflineNetworks:
         what = "random actions, noisy and stopping experts" if mixed else "random actions"
         self.about = f"{UPDATES} updates ({objective}) on {len(episodes)} episodes of other seeds: {what}"
         self._fb = offline_settings(context.config.fb, objective)
+        self.goal = self._fb["goal"]
         self._features = context.embed_all(episodes, self._fb)
         self._actions = [episode.actions for episode in episodes]
         self._aimed, self._scale = "", None
@@ -106,11 +136,21 @@ class OfflineNetworks:
             self._scale = float(replayed.mean()), max(float(replayed.std()), 1e-8)
         return (found - self._scale[0]) / self._scale[1]
 
+    def at(self, trajectory: Trajectory, step: int) -> fb_actions.Values:
+        _check_actions(trajectory, self._networks.actions)
+        state = self._context.embed(trajectory, self._fb)[step]
+        return lambda actions: self._networks.values(_repeated(state, len(actions)), actions)
+
 
 def offline_settings(section: Mapping[str, Any], objective: str) -> dict[str, Any]:
     """The ``fb`` section as it holds here: F and B both on embeddings of every frame."""
     here = {"objective": objective, "forward_state": "dino", "backward_state": "dino", "dino_every": 0}
     return fb_settings.resolve({**section, **here, "z": "backward", "encoder": "live"})
+
+
+def _repeated(row: np.ndarray, count: int) -> np.ndarray:
+    """(count, ...) of the same row, without a copy."""
+    return np.broadcast_to(row, (count, *row.shape))
 
 
 def _check_actions(trajectory: Trajectory, wanted: int) -> None:

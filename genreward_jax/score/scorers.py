@@ -21,10 +21,11 @@ IN_FLIGHT = 16  # windows that the model process holds at once
 
 
 class Scorer(Protocol):
-    """One entry of REWARDS=."""
+    """One entry of REWARDS=; ``networks`` are those that it reads r_FB from, None before :meth:`prepare` or if none."""
 
     name: str
     about: str
+    networks: Networks | None
 
     def check(self, context: Context) -> None:
         """Refuses what can be refused before episodes are drawn."""
@@ -78,7 +79,7 @@ class TermScorer:
         self.name, self.about = name, ""
         self._terms, self._summed = terms, summed
         self._objective, self._mixed, self._normalised = objective, mixed, normalised
-        self._networks: Networks | None = None
+        self.networks: Networks | None = None
         self._task: str | None = None  # whose goal it is bound to
         self._shaper: RewardShaper | None = None
 
@@ -98,8 +99,8 @@ class TermScorer:
         self._context = context
         self._bind("")
         if any(reward.outputs for reward in self._shaper.rewards):
-            self._networks = networks_for(context, self._objective, self._mixed)
-            self.about = self._networks.about
+            self.networks = networks_for(context, self._objective, self._mixed)
+            self.about = self.networks.about
 
     def values(self, trajectory: Trajectory, task: str = "") -> Values:
         if task != self._task:
@@ -123,7 +124,7 @@ class TermScorer:
         # Frames that nothing has seen: bridge and cache would remember others.
         self._context.shifts += 1
         frames = np.roll(self._frames(trajectory), self._context.shifts, axis=2)
-        spent = self._networks_time(trajectory, frames, outputs) if self._networks is not None else 0.0
+        spent = self._networks_time(trajectory, frames, outputs) if self.networks is not None else 0.0
         start = time.perf_counter()
         self._trained(trajectory, frames, outputs)
         return 1000 * (spent + time.perf_counter() - start) / trajectory.length
@@ -176,10 +177,10 @@ class TermScorer:
 
     def _outputs(self, trajectory: Trajectory) -> dict[str, np.ndarray]:
         """What the agent's policy call would return at each row."""
-        if self._networks is None:
+        if self.networks is None:
             return {}
-        self._networks.aim(self._task)  # others may have aimed them elsewhere
-        values = self._networks.values(trajectory, self._normalised)
+        self.networks.aim(self._task)  # others may have aimed them elsewhere
+        values = self.networks.values(trajectory, self._normalised)
         return {"reward_fb": values, "reward_fb_paid": np.ones(len(values), bool)}
 
     def _trained(self, trajectory: Trajectory, frames: np.ndarray, outputs: dict[str, np.ndarray]) -> np.ndarray:

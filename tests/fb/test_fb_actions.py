@@ -1,22 +1,23 @@
 """The picture of F.B over actions: each slice is asked as it is labelled, and the best action is where it is ringed."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from genreward_jax.figures import style
-from genreward_jax.figures.fb_actions import actions_picture, over_actions
+from genreward_jax.figures.fb_actions import actions_picture, over_actions, pairs_of
 
 BEST = np.array([0.6, -0.4, 0.2, -1.0])
 
 
-def values(states, actions):
-    assert states.shape == (len(actions), 3) and actions.shape[1] == 4
-    return states[:, 0] - np.square(actions - BEST).sum(1)
+def values(actions):
+    assert actions.shape[1:] == (4,)
+    return 5 - np.square(actions - BEST).sum(1)
 
 
 def test_a_slice_holds_the_values_of_its_actions():
     rest = np.array([0.1, 0.2, 0.3, 0.4])
-    grid = over_actions(values, np.array([5.0, 0, 0]), (0, 2), rest, resolution=11)
+    grid = over_actions(values, (0, 2), rest, resolution=11)
     line = np.linspace(-1, 1, 11)
     for row in (0, 4, 10):
         for column in (0, 7):
@@ -38,12 +39,23 @@ def marks(path) -> list[np.ndarray]:
 def test_the_ring_is_where_the_best_action_is(tmp_path):
     """Right of the middle and below it for (x, y) = (0.6, -0.4); at the lower edge for the gripper."""
     frame = np.zeros((8, 8, 3), np.uint8)
-    state, action = np.zeros(3), np.array([0.0, 0.0, 0.0, 0.0])
-    actions_picture(tmp_path / "a.png", values, state, action)
+    action = np.array([0.0, 0.0, 0.0, 0.0])
+    actions_picture(tmp_path / "a.png", values, action)
     (low, right), (lower, _) = marks(tmp_path / "a.png")
-    mirrored = lambda states, actions: values(states, actions * [-1, -1, 1, -1])
-    actions_picture(tmp_path / "b.png", mirrored, state, action)
+    mirrored = lambda actions: values(actions * [-1, -1, 1, -1])
+    actions_picture(tmp_path / "b.png", mirrored, action)
     (high, left), (upper, _) = marks(tmp_path / "b.png")
     assert right > left + 50 and low > high + 50 and lower > upper + 100
-    actions_picture(tmp_path / "c.png", lambda s, a: np.zeros(len(a)), state, action, frames=[("now", frame)], note="n")
+    actions_picture(tmp_path / "c.png", lambda a: np.zeros(len(a)), action, frames=[("now", frame)], note="n")
     assert (tmp_path / "c.png").stat().st_size > 5000  # a constant is drawn too
+
+
+def test_only_pairs_that_an_action_has_are_drawn(tmp_path):
+    assert [pairs_of(count) for count in range(1, 6)] == [[], [(0, 1)], [(0, 1)], [(0, 1), (2, 3)], [(0, 1), (2, 3)]]
+    for count in (2, 4):
+        value = lambda actions: actions.sum(1)
+        actions_picture(tmp_path / f"{count}.png", value, np.zeros(count), note="a long note " * 30)
+    two, four = (Image.open(tmp_path / f"{count}.png").size for count in (2, 4))
+    assert two[0] < 0.7 * four[0]
+    with pytest.raises(ValueError, match="1 numbers"):
+        actions_picture(tmp_path / "none.png", lambda actions: actions.sum(1), np.zeros(1))

@@ -15,12 +15,14 @@ RANDOM = "ranking/every_step/auc_expert_vs_random"
 SHARE = "agent/as_trained/share_by_size"
 
 
-def put(folder, task, rewards, goal="a video", seeds=(0, 1), discrimination={}):
+def put(folder, task, rewards, goal="a video", seeds=(0, 1), discrimination=None):
     """A score.json as make score writes it, so far as it is read here."""
     folder.mkdir(parents=True)
     figures = {name: {metric: {"value": v} for metric, v in given.items()} for name, given in rewards.items()}
     about = {"task": task, "goal": goal, "commit": "abcdef123", "seeds": list(seeds), "controls": ["pixels"]}
-    (folder / "score.json").write_text(json.dumps({**about, "rewards": figures, "discrimination": discrimination}))
+    (folder / "score.json").write_text(
+        json.dumps({**about, "rewards": figures, "discrimination": discrimination or {}})
+    )
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 from genreward_jax import config as config_lib
 from genreward_jax.cli import score as verb
 from genreward_jax.errors import UserError
-from genreward_jax.score import forward_backward, runs
+from genreward_jax.score import forward_backward, runs, scorers
 from genreward_jax.score.context import Context
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import write_video
+from tests.score.small import FakeNetworks
 
 LENGTH = 24
 FLAGS = (
@@ -33,19 +34,21 @@ def goal(tmp_path):
 
 
 def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, capsys):
-    """The video reward and a user's own class, in another interpreter's process, on one seed and on own episodes."""
+    """The video reward, made-up r_FB and a user's own class, in another interpreter's process, on one seed and on own
+    episodes.
+    """
     monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scorers, "networks_for", lambda context, *which: FakeNetworks())
     frames = np.zeros((LENGTH + 1, 64, 64, 3), np.uint8)
     (tmp_path / "mine").mkdir()
     np.savez(tmp_path / "mine" / "dark.npz", frames=frames)
-    rewards = "video,tests.score.user_reward:Brightness"
+    rewards = "video,tests.score.user_reward:Brightness,fb_measure"
     argv = [*FLAGS.split(), "--goal.source", goal, "--rewards", rewards, "--episodes", "1"]
     argv += ["--bridge.python", sys.executable]  # knows the current folder and its own packages, and nothing of ours
     assert verb.run([*argv, "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "score.json").read_text())
     assert found["task"] == "door_close" and found["seeds"] == [300_000] and found["commit"]
-    names = ["video", "tests.score.user_reward:Brightness", "random", "constant", "ramp", "pixels", "env"]
-    assert list(found["rewards"]) == names
+    assert list(found["rewards"]) == [*rewards.split(","), "random", "constant", "ramp", "pixels", "env"]
     assert [e["behaviour"] for e in found["episodes"]][-2:] == ["random", "given"] and len(found["episodes"]) == 9
     last = found["episodes"][-1]["values"]["tests.score.user_reward:Brightness"]["as_trained"]
     assert [t for t, value in enumerate(last) if value is not None] == [8, 16, 24] and last[8] == 0
@@ -54,6 +57,8 @@ def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, caps
     assert all((tmp_path / "out" / f"score.{ending}").stat().st_size for ending in ("png", "html"))
     said = capsys.readouterr().out
     assert "Drawing 8 episodes of 24 steps" in said and "auc" in said.lower()
+    (picture,) = (tmp_path / "out").glob("actions_*.png")
+    assert picture.name == "actions_fb_measure.png" and str(picture) in said.splitlines()[-1]
 
 
 def test_a_run_s_settings_lie_under_the_flags(tmp_path):
@@ -143,6 +148,7 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
     assert context._bridge.asked == asked + LENGTH + 1
     episode.actions[:] = -1
     assert (right > networks.values(episode)).mean() > 0.7
+    np.testing.assert_allclose(networks.at(episode, 7)(np.float32([[1], [-1]]))[0], right[7], rtol=1e-5)
     assert context._bridge.asked == asked + LENGTH + 1  # the same frames: from the cache
     networks.aim("reach")
     left = networks.values(episode)
@@ -153,6 +159,25 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
         networks.values(episode)
     seen = np.concatenate([networks.values(walk(seed), normalised=True)[:-1] for seed in range(30)])
     assert abs(seen.mean()) < 1e-3 and abs(seen.std() - 1) < 1e-3  # over what they were trained on
+
+
+def test_a_run_s_networks_are_asked_about_the_row_s_frame(monkeypatch):
+    """At the agent's size, with its embedding where F sees that; not where F sees what the rows before have made."""
+    space = lambda *shape: SimpleNamespace(shape=shape)
+    worth = lambda images, actions, dino: images[:, 0, 0, 0] + actions[:, 0] + (0 if dino is None else dino[:, 0])
+    agent = SimpleNamespace(obs_space={"image": space(16, 16, 3)}, act_space={"action": space(1)}, fb_values=worth)
+    episode, action = walk(0), np.float32([[0.5], [-0.5]])
+    shown = float(episode.frames[3, 0, 0, 0])
+    for state, more in (("tokens", 0), ("dino", 1003), ("deter", None)):
+        config = config_lib.parse(
+            [*FLAGS.split()[:-2], "--fb.objective", "measure", "--fb.forward_state", state, "--fb.dino_every", "0"]
+        )
+        embed = lambda trajectory, fb: 1000 + np.arange(LENGTH + 1, dtype=np.float32)[:, None]
+        networks = forward_backward.RunNetworks(SimpleNamespace(config=config, agent=agent, run="here", embed=embed))
+        values = networks.at(episode, 3)
+        assert (values is None) == (more is None) and networks.goal == "end"
+        if values is not None:
+            np.testing.assert_allclose(values(action), shown + more + action[:, 0])
 
 
 def test_a_run_s_networks_are_taken_for_its_own_objective(monkeypatch):

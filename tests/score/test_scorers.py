@@ -16,6 +16,7 @@ from genreward_jax.score.context import Context
 from genreward_jax.score.names import CONTROLS, make_scorers
 from genreward_jax.video import write_video
 from genreward_jax.windows import sample_indices
+from tests.score.small import FakeNetworks
 
 INTERVAL, LENGTH, SEEDS = 16, 40, 4
 FLAGS = (
@@ -142,18 +143,6 @@ def test_random_is_the_same_for_the_same_episode_and_another_at_each_step(scorer
     np.testing.assert_array_equal(first, again)
     assert len(set(first)) == LENGTH and 0 <= first.min() < first.max() < 1
     assert not set(first) & set(scorer("random").values(episodes[3]).every_step[1:])
-
-
-class FakeNetworks:
-    """r_FB of row t is t."""
-
-    about, task = "made up", None
-
-    def aim(self, task):
-        self.task = task
-
-    def values(self, trajectory, normalised=False):
-        return np.arange(trajectory.length + 1, dtype=np.float32)
 
 
 def test_r_fb_of_a_row_is_that_of_the_row_before(config, context, episodes, trained):
