@@ -10,7 +10,7 @@ from genreward_jax.figures import style
 if TYPE_CHECKING:
     from genreward_jax.score.across import Across
 
-FLAT = ("random", "constant", "ramp")  # controls that know no goal
+FLAT = ("random", "constant", "ramp", "env")  # controls that know no goal
 SHOWN = ("expert > random", "> stop25", "> stop75", "order in time")  # of every_step
 COLOURS = ("#2d69af", "#3f9c8c", "#d9a21b", "#a65fa4", "#c8641e", "#7a68b3", "#8aa63a", "#c25b86")
 
