@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from genreward_jax.score.across import Across
 
 FLAT = ("random", "constant", "ramp", "env")  # controls that know no goal
-SHOWN = ("expert > random", "> stop25", "> stop75", "order in time")  # of every_step
+SHOWN = {
+    "every_step": ("expert > random", "> stop25", "> stop75", "order in time"),
+    "as_trained": ("expert > random", "> stop25", "> stop75", "noise ladder"),
+}
+SIGNED = ("order in time", "noise ladder")  # from -1 to 1, the others from 0 to 1
 COLOURS = ("#2d69af", "#3f9c8c", "#d9a21b", "#a65fa4", "#c8641e", "#7a68b3", "#8aa63a", "#c25b86")
 
 
 def across_picture(path: str | Path, across: "Across") -> None:
-    """Draws what a reward at every step is worth, a panel a figure.
+    """Draws what a reward is worth at every step and as training would pay it, a panel a figure.
 
     Args:
         path: PNG to write.
@@ -25,36 +29,40 @@ def across_picture(path: str | Path, across: "Across") -> None:
     from genreward_jax.score.across import METRICS
 
     rewards = [name for name in across.rewards if name not in ("constant", "ramp")]
-    figure = style.new_figure(13, 1.5 + 0.42 * len(rewards))
-    panels = figure.subplots(1, len(SHOWN), sharey=True)
-    places = np.arange(len(rewards))[::-1]
-    for axes, heading in zip(panels, SHOWN, strict=True):
-        style.tidy(axes)
-        axes.grid(axis="y", visible=False)
-        axes.grid(axis="x", color="#e6e9ed", linewidth=0.8)
-        for place, reward in zip(places, rewards, strict=True):
-            _row(axes, place, across.values[reward, METRICS["every_step"][heading]], reward in across.controls)
-        chance = 0 if heading == "order in time" else 0.5
-        axes.axvline(chance, color=style.QUIET, linewidth=1, linestyle=":")
-        axes.set_xlim(-1.05 if not chance else -0.03, 1.05 if not chance else 1.03)
-        axes.set_yticks(places, rewards)
-        axes.tick_params(axis="y", labelcolor=style.INK, labelsize=11)
-        axes.set_title(heading, fontsize=11, color=style.INK, loc="left")
-    handles = [panels[0].plot([], [], "o", color=COLOURS[i % len(COLOURS)])[0] for i in range(len(across.tasks))]
+    figure = style.new_figure(13, 1.8 + 0.84 * len(rewards))
+    parts = figure.subfigures(len(SHOWN), 1)
+    for part, (variant, headings) in zip(parts, SHOWN.items(), strict=True):
+        panels = part.subplots(1, len(headings), sharey=True)
+        part.suptitle(f"{variant.replace('_', ' ')}: dots are tasks, bars their mean", fontsize=11, x=0.01, ha="left")
+        for axes, heading in zip(panels, headings, strict=True):
+            metric = METRICS[variant][heading]
+            _panel(axes, heading, [(across.values[name, metric], name in across.controls) for name in rewards])
+            axes.set_yticks(np.arange(len(rewards))[::-1], rewards)
+    marks = parts[0].axes[0]
+    handles = [marks.plot([], [], "o", color=COLOURS[i % len(COLOURS)])[0] for i in range(len(across.tasks))]
     names = [task.replace("_", " ") for task in across.tasks]
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=10)
-    title = f"at every step; bar: mean over tasks. Goal: {'; '.join(across.goals)}"
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    figure.suptitle(f"Goal: {'; '.join(across.goals)}", fontsize=11, x=0.01, ha="left", color=style.INK)
     style.save(figure, path)
 
 
-def _row(axes, place: int, values: np.ndarray, control: bool) -> None:
-    if not np.isfinite(values).any():
-        return
-    axes.barh(place, np.nanmean(values), height=0.62, color="#c9d0d8" if control else "#b7cce8")
-    spread = place + np.linspace(-0.2, 0.2, len(values))  # so that equal tasks do not hide each other
-    for index, (x, y) in enumerate(zip(values, spread, strict=True)):
-        axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=5)
+def _panel(axes, heading: str, values: list[tuple[np.ndarray, bool]]) -> None:
+    """A figure: (its value for each task, whether it is a control's) of each reward, the first on top."""
+    style.tidy(axes)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color="#e6e9ed", linewidth=0.8)
+    for place, (found, control) in zip(range(len(values))[::-1], values, strict=True):
+        if not np.isfinite(found).any():
+            continue
+        axes.barh(place, np.nanmean(found), height=0.62, color="#c9d0d8" if control else "#b7cce8")
+        spread = place + np.linspace(-0.2, 0.2, len(found))  # so that equal tasks do not hide each other
+        for index, (x, y) in enumerate(zip(found, spread, strict=True)):
+            axes.plot(x, y, "o", color=COLOURS[index % len(COLOURS)], markersize=5)
+    signed = heading in SIGNED
+    axes.axvline(0 if signed else 0.5, color=style.QUIET, linewidth=1, linestyle=":")
+    axes.set_xlim(*((-1.05, 1.05) if signed else (-0.03, 1.03)))
+    axes.tick_params(axis="y", labelcolor=style.INK, labelsize=11)
+    axes.set_title(heading, fontsize=11, color=style.INK, loc="left")
 
 
 def goals_picture(path: str | Path, across: "Across") -> None:
