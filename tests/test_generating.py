@@ -250,4 +250,16 @@ def test_expert_and_files_are_goals_too(cache, tmp_path, monkeypatch):
     )
     expert = ["--preset", "smoke", "--task", "metaworld_reach", "--goal.source", "expert", "--env.metaworld.quality"]
     assert "scripted expert" in goal_video.goal_video(parse([*expert, "fast"])).source
-    assert asked[0][0][0] == "reach" and asked[0][1] == {"camera": "corner2", "quality": "fast"}
+    assert asked[0][0][0] == "reach" and asked[0][1] == {"camera": "corner2", "quality": "fast", "after": 10}
+
+
+def test_the_ends_of_several_expert_videos_are_those_after_success(cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr("genreward_jax.envs.expert.expert_video", lambda task, seed, *_, **more: (seed, more["after"]))
+    monkeypatch.setattr(goal_video, "read_video", lambda path: (asked.append(path) or np.arange(100), 30.0))
+    flags = ["--preset", "smoke", "--task", "metaworld_reach", "--goal.source", "expert", "--goal.experts", "3"]
+    ends = goal_video.expert_ends(parse(flags))
+    assert [end.tolist() for end in ends] == [list(range(59, 100))] * 3  # the success and the 40 steps after it
+    seeds = [seed for seed, _ in asked]
+    assert np.diff(seeds).tolist() == [5, 5] and {after for _, after in asked} == {40}
+    assert goal_video.expert_ends(parse(["--preset", "smoke", "--goal.source", "generated"])) == []

@@ -11,6 +11,7 @@ from dreamerv3_patches import checkpoint
 from dreamerv3_patches.agent import make_agent
 from dreamerv3_patches.forward_backward import ForwardBackward
 from genreward_jax.errors import UserError
+from genreward_jax.fb.settings import resolve
 from tests.patches.tiny_agent import ACT, BATCH, OBS, batch, fb_section, observation, settings, stream
 
 INTERVAL = 3
@@ -306,7 +307,7 @@ def test_actions_of_any_space_become_one_vector():
     """Classes as one-hot, numbers cut to [-1, 1], keys in order: what F sees is the same in training and in reward."""
     space = elements.Space
     spaces = {"b": space(np.float32, (2,), -1, 1), "a": space(np.int32, (), 0, 3), "c": space(np.int32, (2,), 0, 2)}
-    module = ForwardBackward(spaces, fb_section(), name="fb")
+    module = ForwardBackward(spaces, resolve(fb_section()), name="fb")
     acts = {"a": np.array([2, 0]), "b": np.array([[0.5, -3], [1, 2.0]]), "c": np.array([[0, 1], [1, 1]])}
     with jax.transfer_guard("allow"):
         flat = np.asarray(module.flat_action(acts))
