@@ -10,8 +10,9 @@ from scipy import stats
 
 from genreward_jax import study, study_scores
 from genreward_jax.cli import study as verb
+from genreward_jax.correlation import correlate
 from genreward_jax.errors import UserError
-from genreward_jax.study_scores import LEARNED, METRICS, correlate
+from genreward_jax.study_scores import LEARNED, METRICS
 
 AUC, STOP, TIME = METRICS[0], METRICS[2], "alignment/every_step/spearman_time"
 REWARDS = {"sparse_random": "random", "sparse_genreward": "genreward", "sparse_genreward_plus": "genreward_plus"}
