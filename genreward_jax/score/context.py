@@ -43,6 +43,7 @@ class Context:
         self._goals: dict[str, Goal] = {}
         self.keeps = True  # embeddings on the disk; not while their cost is measured
         self.shifts = 0  # by how many pixels frames were shifted last to be new to every memory
+        self._enlarged: set[str] = set()  # behaviours of which there are only frames smaller than the models want
         self.networks: dict[tuple, Any] = {}  # forward-backward ones, made once
 
     @property
@@ -100,7 +101,11 @@ class Context:
         size = self.bridge.frame_size
         if trajectory.frames.shape[1:3] == (size, size):
             return trajectory.frames
-        return read_frames(trajectory.large) if trajectory.large else fit(trajectory.frames, size)
+        if trajectory.large:
+            return read_frames(trajectory.large)
+        if trajectory.frames.shape[1] < size:
+            self._enlarged.add(trajectory.behaviour)
+        return fit(trajectory.frames, size)
 
     def embed(self, trajectory: Trajectory, fb: Mapping[str, Any]) -> np.ndarray:
         """DINOv3's features of every frame, float32 (T + 1, numbers); kept by the frames' and the model's content."""
@@ -167,7 +172,14 @@ class Context:
     def notes(self) -> list[str]:
         """What a reader of the numbers must know about the models."""
         trained = self._bridge is None or self._bridge.describe()["trained"]
-        return [] if trained else ["RANDOM weights: the models' numbers mean nothing."]
+        found = [] if trained else ["RANDOM weights: the models' numbers mean nothing."]
+        if self._enlarged:
+            what = ", ".join(sorted(self._enlarged))
+            found.append(
+                f"The frames of {what} episodes were kept smaller than the {self.bridge.frame_size} pixels that the "
+                "models want, and were enlarged: in training rewards see sharper ones."
+            )
+        return found
 
     def close(self) -> None:
         """Ends the model process."""

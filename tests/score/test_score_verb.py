@@ -16,7 +16,7 @@ from genreward_jax.score import forward_backward, runs, scorers
 from genreward_jax.score.context import Context
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import write_video
-from tests.score.small import FakeNetworks
+from tests.score.small import FakeNetworks, episode
 
 LENGTH = 24
 FLAGS = (
@@ -119,6 +119,16 @@ class Embedding:
     def call(self, capability, frames):
         self.asked += len(frames)
         return SimpleNamespace(result=lambda: np.tile(frames[:, 0, 0].astype(np.float32), (1, 512)))
+
+
+def test_frames_that_had_to_be_enlarged_are_named():
+    context = Context(config_lib.parse(FLAGS.split()[:-2]), say=lambda text: None)
+    context._bridge = Embedding()
+    assert context.at_reward_size(episode("expert", 0, size=64)).shape[1] == 64 and context.notes() == []
+    assert context.at_reward_size(episode("given", 0, size=80)).shape[1] == 64 and context.notes() == []
+    assert context.at_reward_size(episode("run", 0, size=32)).shape[1] == 64
+    (note,) = context.notes()
+    assert "frames of run episodes" in note and "64 pixels" in note and "enlarged" in note
 
 
 def walk(seed):
