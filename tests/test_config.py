@@ -101,7 +101,8 @@ def test_genreward_plus_is_what_its_entry_says():
     config = config_lib.parse("--preset cpu --method genreward_plus --reward.alpha 0.5".split())
     assert (config.fb.objective, config.fb.reward_norm, config.reward.baseline) == ("measure", "running", "still")
     terms = parts.check(config)
-    assert {term.name: term.weight for term in terms} == {"video": 0.5, "fb": 1e-2} and config.reward.fb_interval == 1
+    assert {term.name: term.weight for term in terms} == {"video": 0.5, "fb": 1e-2}
+    assert parts.fb_interval(config) == 1 and parts.fb_interval(config.update({"reward.fb_interval": 0})) == 64
     assert parts.dino_every(config, terms) == 1  # the preset's
     config = config.update({"fb.dino_every": 0})
     assert [parts.dino_every(config.update({"jax.platform": name}), terms) for name in ("cpu", "cuda")] == [8, 1]
