@@ -67,6 +67,8 @@ def make_agent(
     model.__init__(dict(obs_space), dict(act_space), config, fb, reward_interval)
     agent = Agent.__new__(Agent)
     options = embodied.jax.agent.Options(**{key: value for key, value in config.jax.items() if key in fields})
+    if options.train_devices != (0,):  # a JAX that runs already keeps the devices it has
+        options.train_devices = tuple(i for i in options.train_devices if i < jax.device_count())
     agent.__init__(model, dict(obs_space), dict(act_space), config, options)
     return agent
 
@@ -132,6 +134,10 @@ class Agent(embodied.jax.agent.Agent):
         if not metrics.pop(f"{FB}trained", True):
             metrics = {key: value for key, value in metrics.items() if not key.startswith(FB)}
         return carry, outs, metrics
+
+    def wait(self) -> None:
+        """Returns when no train step is under way."""
+        jax.block_until_ready(self.params)
 
     def stream(self, source: Iterable, prefetch: bool = True) -> Iterable:
         """Batches on the device, with the keys the agent knows.

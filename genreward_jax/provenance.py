@@ -1,9 +1,10 @@
 """Where a figure comes from: the code's commit and the machine, in words."""
 
-import os
 import platform
 import subprocess
 from pathlib import Path
+
+from genreward_jax.device import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,8 +20,7 @@ def commit() -> str:
 
 def machine() -> str:
     """Processor cores, architecture, system and Python."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    return f"{cores()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def sentence() -> str:

@@ -1,6 +1,5 @@
 """What a run tells: the block before the start and the one at its end."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import elements
 
 from genreward_jax import generating, loggers, parts, suites
 from genreward_jax.config import method_flags
+from genreward_jax.device import cores
 from genreward_jax.evaluation.episodes import said_success
 from genreward_jax.methods import load_method
 from genreward_jax.progress import amount, block, clock
@@ -49,7 +49,7 @@ def start_block(config: elements.Config, rewarding: Rewarding, started_at: int) 
         ("method", _method_line(config, rewarding)),
         ("goal", _goal_line(rewarding)),
         ("models", _models_line(rewarding)),
-        ("device", f"{config.jax.platform} ({os.cpu_count()} cores), {config.run.envs} environment(s)"),
+        ("device", f"{config.jax.platform} ({cores()} cores), {config.run.envs} environment(s)"),
         ("agent", f"DreamerV3, preset {config.preset}, batch {config.batch_size}x{config.batch_length}"),
         ("replay", f"up to {amount(memory)} of memory, about {amount(0.5 * memory)} of disk, for {rows:,} steps"),
         ("run", f"{config.logdir}{f' (continued at step {started_at:,})' if started_at else ''}"),

@@ -5,9 +5,7 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,52 +15,22 @@ import embodied
 import numpy as np
 
 from genreward_jax import frame_states, loggers, parts, report
-from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
-from genreward_jax.evaluation.episodes import SEED, Stopped, play, said_success, summary
+from genreward_jax.evaluation.episodes import Stopped
 from genreward_jax.fb import settings as fb_settings
 from genreward_jax.kept_frames import KeptFrames
+from genreward_jax.learner import Learner
 from genreward_jax.prefill import Policy
 from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
+from genreward_jax.run import Run, evaluate, last_evaluation, log, on_row, open_loop_report
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.stopping import StopSignal
-from genreward_jax.suites import observed
-from genreward_jax.watch import Watch, watch_of
-
-DRIFT_IMAGES = 32  # on which the encoder's drift is measured
-DRIFT_EVERY = 16  # rows between them
-
-
-@dataclass
-class Run:
-    """Everything a training loop works with."""
-
-    config: elements.Config
-    folder: RunDirectory
-    agent: Any
-    replay: ShapedReplay
-    rewarding: Rewarding
-    logger: elements.Logger
-    checkpoint: Checkpoint
-    updates: elements.Counter
-    progress: Progress
-    stats: EpisodeStats
-    stop: StopSignal
-    usage: elements.Usage
-    watch: Watch
-    artist: Artist = field(default_factory=Artist)
-    latest: dict[str, float] = field(default_factory=dict)
-    successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))
-    recent: deque[dict] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # observations, spread in time
-
-    @property
-    def step(self) -> elements.Counter:
-        return self.logger.step
+from genreward_jax.watch import watch_of
 
 
 def train_loop(run: Run, started_at: int) -> None:
@@ -75,6 +43,7 @@ def train_loop(run: Run, started_at: int) -> None:
     # A report draws from the replay when the clock says so, which would make a run depend on time.
     reports = config.agent.report and args.report_every and not args.deterministic
     should_report = elements.when.Clock(args.report_every if reports else -1, first=False)
+    has_fb = parts.uses_fb(run.rewarding.terms)
     next_evaluation = _next(last_evaluation(run), int(config.eval.every))
     train_agg, policy_fps, train_fps = elements.Agg(), elements.FPS(), elements.FPS()
 
@@ -82,50 +51,64 @@ def train_loop(run: Run, started_at: int) -> None:
     carry = [agent.init_train(config.batch_size)]
     policy = Policy(agent, int(args.prefill), step, config.seed)
 
-    def train_step(tran: dict[str, np.ndarray], worker: int) -> None:  # lines 9 and 12: world model, behaviour and FB
-        if step < args.prefill or len(replay) < batch_steps:
-            return
-        for _ in range(should_train(step)):
-            carry[0], outs, metrics = agent.train(carry[0], next(batches))
-            if "replay" in outs:
-                replay.update(outs["replay"])
-            run.updates.increment()
-            train_fps.step(batch_steps)
-            train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
+    def train_step() -> None:  # lines 9 and 12: world model, behaviour and FB
+        carry[0], outs, metrics = agent.train(carry[0], next(batches))
+        if "replay" in outs:
+            replay.update(outs["replay"])
+        run.updates.increment()
+        train_fps.step(batch_steps)
+        train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
+        if overlaps:
+            agent.wait()
+
+    overlaps = args.overlap and not args.deterministic
+    learner = Learner(train_step, overlaps)
+
+    def train_when_due(tran: dict[str, np.ndarray], worker: int) -> None:
+        if step >= args.prefill and len(replay) >= batch_steps:
+            learner.owe(should_train(step))
 
     driver = embodied.Driver(training_envs(config, run.rewarding, started_at), parallel=not args.debug)
     driver.on_step(lambda tran, worker: step.increment(int(not tran["is_first"])))  # a reset is no step
     driver.on_step(lambda tran, worker: policy_fps.step())
     driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
-    driver.on_step(train_step)
+    driver.on_step(train_when_due)  # beside the steps that follow
     driver.reset(policy.init)
     try:
         if step == 0:
             evaluate(run, config.eval.first_episodes)
         while step < args.steps and not run.stop():
             driver(policy, steps=1)  # lines 13 to 15
-            if parts.uses_fb(run.rewarding.terms) and step >= config.fb.train_steps and not agent.fb_frozen:
+            freezes = has_fb and step >= config.fb.train_steps and not agent.fb_frozen
+            evaluates = next_evaluation and next_evaluation <= step < args.steps
+            logs, reports, saves = should_log(step), should_report(step) and len(replay), should_save(step)
+            if not (freezes or evaluates or logs or reports or saves):
+                continue
+            learner.settle()  # what follows reads, keeps or changes what a train step changes
+            if freezes:
                 agent.freeze_fb()  # section 4.1: trained for the first steps, then frozen
                 run.progress.say(f"Step {int(step)}: the forward-backward network is frozen; its reward is paid now.")
-            if should_log(step):
-                log(run, train_agg, policy_fps, train_fps)
-            if should_report(step) and len(replay):
-                run.logger.add(_report(run), prefix="report")
-            if next_evaluation and step >= next_evaluation and step < args.steps:
+            if logs:
+                log(run, learner, train_agg, policy_fps, train_fps)
+            if reports:
+                run.logger.add(open_loop_report(run), prefix="report")
+            if evaluates:
                 evaluate(run, config.eval.episodes)
                 next_evaluation = _next(int(step), int(config.eval.every))
-            if should_save(step):
+            if saves:
                 run.checkpoint.save(int(step))
+        learner.settle()
         replay.drain()
         run.checkpoint.save(int(step))
         if not run.stop():
             evaluate(run, config.eval.episodes)
             run.checkpoint.save(int(step))
-        log(run, train_agg, policy_fps, train_fps)
+        log(run, learner, train_agg, policy_fps, train_fps)
     except Stopped:
         run.checkpoint.save(int(step))
-        log(run, train_agg, policy_fps, train_fps)
+        log(run, learner, train_agg, policy_fps, train_fps)
     finally:
+        learner.close()
         driver.close()
 
 
@@ -136,67 +119,8 @@ def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int
     return [partial(parts.make_env, config, i, seed=seeds[i], **settings[i]) for i in range(config.run.envs)]
 
 
-def last_evaluation(run: Run) -> int:
-    """Step of the last evaluation that was written down; 0 for none."""
-    return max((int(row["step"]) for row in loggers.read_scores(run.folder.path) if "eval/score" in row), default=0)
-
-
 def _next(step: int, every: int) -> int:
     return (step // every + 1) * every if every > 0 else 0
-
-
-def evaluate(run: Run, episodes: int) -> None:
-    """Plays on the plain environment (section 4.2), writes scores, video and learning curve; Stopped if told to."""
-    config, step = run.config, int(run.step)
-    if episodes < 1:
-        return
-    env = partial(eval_env, config)
-    played = play(run.agent, env, episodes, config.run.envs, film=1, parallel=not config.run.debug, stop=run.stop)
-    figures = summary(played)
-    run.logger.add(figures)
-    run.logger.write()
-    run.progress.say(
-        f"Step {step}: evaluation over {episodes} episode{'s' * (episodes > 1)}: return {figures['eval/score']:.1f}"
-        f"{said_success(figures['eval/success'])}."
-    )
-    if config.run.plots:
-        run.artist.run(run.folder.path, config, played, run.rewarding.goal_video)
-
-
-def eval_env(config: elements.Config, index: int) -> Any:
-    """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation."""
-    return parts.make_env(config, index, seed=parts.seed_of(SEED, index), film=True)
-
-
-def _report(run: Run) -> dict[str, Any]:
-    """Upstream's open-loop predictions on one batch."""
-    config, agent = run.config, run.agent
-    batch = next(iter(agent.stream(parts.make_stream(config, run.replay, "report"), prefetch=False)))
-    _, metrics = agent.report(agent.init_report(config.batch_size), batch)
-    return metrics
-
-
-def log(run: Run, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: elements.FPS) -> None:
-    """Writes what has gathered since the last time."""
-    trained = train_agg.result()
-    run.logger.add(trained)
-    run.watch.check_fb(trained)
-    run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
-    figures = run.rewarding.shaper.stats()
-    run.logger.add({f"reward/{k}": v for k, v in {**figures, **run.watch.stats()}.items()})
-    run.watch.check(figures)
-    run.logger.add(run.replay.stats(), prefix="replay")
-    run.logger.add(run.usage.stats(), prefix="usage")
-    run.logger.add({"train/updates": int(run.updates)})
-    if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.recent) == DRIFT_IMAGES:
-        # Not a sample of the replay: that would move its random numbers by the clock.
-        run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(drifted(run))})
-    run.logger.write()
-
-
-def drifted(run: Run) -> dict[str, np.ndarray]:
-    """The observations kept for the encoder's drift, (DRIFT_IMAGES, ...) each."""
-    return {key: np.stack([seen[key] for seen in run.recent]) for key in run.recent[0]}
 
 
 def train(config: elements.Config) -> int:
@@ -289,33 +213,6 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
     )
     replay.on_row = partial(on_row, run)
     return run
-
-
-def on_row(run: Run, row: dict[str, np.ndarray], worker: int) -> None:
-    """Follows a shaped row on its way into the replay: episode figures to the log, numbers to the bar."""
-    run.watch.add(row, worker)
-    figures = run.stats.add(row, worker)
-    if int(run.step) % DRIFT_EVERY == 0:
-        run.recent.append({key: row[key] for key in observed(run.agent.obs_space)})
-    if figures is None:
-        if int(run.step) % 8 == 0:
-            _show(run)
-        return
-    run.logger.add(figures)
-    run.latest.update(figures)
-    run.successes.append(figures["episode/success"])
-    _show(run)
-
-
-def _show(run: Run) -> None:
-    latest = run.latest
-    success = float(np.mean(run.successes)) if run.successes else None  # of the last ten episodes
-    if success is not None and np.isnan(success):  # the environment does not say
-        success = None
-    shown = {"return": latest.get("episode/score"), "success": success}
-    for term in run.rewarding.terms:
-        shown[f"r_{term.name}"] = latest.get(f"reward/{term.name}")
-    run.progress.show(int(run.step), int(run.updates), **shown)
 
 
 def main(config: elements.Config) -> None:
