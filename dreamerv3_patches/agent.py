@@ -62,7 +62,7 @@ def make_agent(
         settings_lib.check_spaces(fb, obs_space, act_space)
     repairs.set_verbose(verbose)
     fields = embodied.jax.agent.Options.__dataclass_fields__
-    internal.setup(**{key: value for key, value in config.jax.items() if key not in fields})
+    repairs.keeping_xla_flags(internal.setup, **{k: v for k, v in config.jax.items() if k not in fields})
     model = Model.__new__(Model)
     model.__init__(dict(obs_space), dict(act_space), config, fb, reward_interval)
     agent = Agent.__new__(Agent)

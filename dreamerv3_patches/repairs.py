@@ -8,8 +8,10 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +24,7 @@ from genreward_jax.errors import UserError
 
 RUN_SCRIPTS = ("train", "train_eval", "eval_only", "parallel")
 _JIT_POSITIONS = ("in_shardings", "out_shardings", "static_argnums", "static_argnames", "donate_argnums")
+PATIENCE = {"warn_stuck": 10**6, "terminate": 10**9}  # seconds
 _verbose = False
 
 
@@ -98,6 +101,23 @@ def _close(self: Any, patience: float = 5.0) -> None:
     for process in self.procs:
         process.join(max(0.0, deadline - time.monotonic()))
         process.kill()
+
+
+def keeping_xla_flags(setup: Callable[..., None], **settings: Any) -> None:
+    """Mends: upstream's set-up forgets the user's XLA_FLAGS; XLA ends a process one of whose devices waits for 40 s.
+
+    Virtual devices of a CPU wait for each other whenever a process is stopped, or a machine is busy or asleep.
+    Can go: when upstream adds to XLA_FLAGS, and XLA waits without an end.
+    """
+    own = os.environ.get("XLA_FLAGS", "")
+    setup(**settings)
+    patience = [f"--xla_cpu_collective_call_{name}_timeout_seconds={s}" for name, s in PATIENCE.items()]
+    flags = [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        *(patience if settings.get("mock_devices") else []),
+        *own.split(),
+    ]
+    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 
 
 def repair_run_scripts() -> None:

@@ -11,7 +11,7 @@ import elements
 from genreward_jax.cache import cache_dir
 from genreward_jax.errors import UserError
 
-MOST_DEVICES = 4  # of which virtual ones; beyond two cores nothing was measured
+MOST_DEVICES = 2  # virtual ones that are chosen without a flag; more were not measured
 
 
 @functools.cache

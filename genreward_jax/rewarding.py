@@ -63,7 +63,13 @@ def bridge_spec(config: elements.Config, log_path: Path | None) -> Any:
     )
 
 
-def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say=print) -> Rewarding:
+def make_rewarding(
+    config: elements.Config,
+    terms: list[Term],
+    folder: Path,
+    say: Callable[[str], None] = print,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Rewarding:
     """Starts the bridge, makes or finds the goal, and builds the shaper around them.
 
     Without terms there is neither bridge nor goal: the shaper leaves rewards as they are, and the goal video is only
@@ -74,6 +80,7 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
         terms: The method's summands.
         folder: The run directory; the bridge's log goes there.
         say: Told what takes a while.
+        meanwhile: Called once, while the model process starts; what it raises ends the bridge.
     """
     say("Looking for the goal video ...")
     try:
@@ -81,21 +88,27 @@ def make_rewarding(config: elements.Config, terms: list[Term], folder: Path, say
     except UserError:
         if terms or config.goal.source not in ("generated", "expert"):
             raise
+        meanwhile()
         return Rewarding(terms, RewardShaper([]), goal_source="none: it could not be made, and nothing needs it")
     wait = bool(config.run.deterministic)
     shown = fit(video.frames, 256)
     if not terms:
+        meanwhile()
         return Rewarding(terms, RewardShaper([]), goal_video=shown, goal_source=video.source)
     from genreward_jax.goals import make_goal
     from torch_bridge.client import Bridge, RewardSpec
+    from torch_bridge.families import resolve
 
+    resolve(config.model.family, config.model.revision, say)  # a family that there is not is said before all else
     needed = {need for term in terms for need in term.reward_class().needs}
     say("Starting the model process (torch) ...")
     for_goal = {"embed_image", "embed_text", "embed_state", frame_states.capability(fb_settings.resolve(config.fb))}
     bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, on_event=say)
-    bridge.start()
+    bridge.start(wait=False)
     rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=shown, goal_source=video.source)
     try:
+        meanwhile()
+        bridge.describe()
         goal = make_goal(
             video.frames,
             video.fps,

@@ -18,6 +18,7 @@ from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
 from genreward_jax.suites import observed
 from genreward_jax.watch import Watch
@@ -43,6 +44,7 @@ class Run:
     stop: StopSignal
     usage: elements.Usage
     watch: Watch
+    startup: Startup
     artist: Artist = field(default_factory=Artist)
     latest: dict[str, float] = field(default_factory=dict)
     successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))

@@ -23,12 +23,14 @@ from genreward_jax.evaluation.episodes import Stopped
 from genreward_jax.fb import settings as fb_settings
 from genreward_jax.kept_frames import KeptFrames
 from genreward_jax.learner import Learner
+from genreward_jax.methods import Term
 from genreward_jax.prefill import Policy
 from genreward_jax.progress import Progress, say
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding, make_rewarding
 from genreward_jax.run import Run, evaluate, last_evaluation, log, on_row, open_loop_report
 from genreward_jax.rundir import RunDirectory
+from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
 from genreward_jax.watch import watch_of
 
@@ -60,12 +62,15 @@ def train_loop(run: Run, started_at: int) -> None:
         train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
         if overlaps:
             agent.wait()
+        run.startup.mark("train_step")
 
     overlaps = args.overlap and not args.deterministic
     learner = Learner(train_step, overlaps)
 
     def train_when_due(tran: dict[str, np.ndarray], worker: int) -> None:
+        run.startup.mark("step")
         if step >= args.prefill and len(replay) >= batch_steps:
+            run.startup.mark("filled")
             learner.owe(should_train(step))
 
     driver = embodied.Driver(training_envs(config, run.rewarding, started_at), parallel=not args.debug)
@@ -77,6 +82,7 @@ def train_loop(run: Run, started_at: int) -> None:
     try:
         if step == 0:
             evaluate(run, config.eval.first_episodes)
+            run.startup.mark("evaluation")
         while step < args.steps and not run.stop():
             driver(policy, steps=1)  # lines 13 to 15
             freezes = has_fb and step >= config.fb.train_steps and not agent.fb_frozen
@@ -133,18 +139,18 @@ def train(config: elements.Config) -> int:
     report.check_goal_source(config)
     folder = RunDirectory(config.logdir)
     continued = folder.open(config)
-    stop = StopSignal()
+    stop, startup = StopSignal(), Startup(folder.path)
+    startup.mark("imports")
     rewarding = run = None
     try:
         if not continued:
             folder.keep_config(config)
         config = prepare_jax(config, bridge=bool(terms))
-        rewarding = make_rewarding(config, terms, folder.path, say=say)
+        rewarding, agent = make_rewarding_and_agent(config, terms, folder, startup)
         if rewarding.goal is not None:
             folder.check_goal(rewarding.goal.digest, config)
             rewarding.goal.save(folder / "goal")
-        print("Making the agent ...", flush=True)
-        run = make_run(config, folder, rewarding, stop)
+        run = make_run(config, folder, agent, rewarding, stop, startup)
         folder.keep_config(config)
         return go(run, continued)
     except BaseException as error:
@@ -182,11 +188,33 @@ def go(run: Run, continued: bool) -> int:
     return 0
 
 
-def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding, stop: StopSignal) -> Run:
+def make_rewarding_and_agent(
+    config: elements.Config, terms: list[Term], folder: RunDirectory, startup: Startup
+) -> tuple[Rewarding, Any]:
+    """Both take seconds on a core each, so the agent is made while the model process starts."""
+    made = []
+
+    def make_agent() -> None:
+        print("Making the agent ...", flush=True)
+        made.append(parts.make_agent(config, terms))
+        startup.mark("agent")
+
+    rewarding = make_rewarding(config, terms, folder.path, say, meanwhile=make_agent)
+    startup.mark("goal_and_models")
+    return rewarding, *made
+
+
+def make_run(
+    config: elements.Config,
+    folder: RunDirectory,
+    agent: Any,
+    rewarding: Rewarding,
+    stop: StopSignal,
+    startup: Startup,
+) -> Run:
     """The parts around an agent, a replay and a reward, tied together by what each row tells the others."""
     from dreamerv3_patches.checkpoint import load_agent, save_agent
 
-    agent = parts.make_agent(config, rewarding.terms)
     if parts.uses_fb(rewarding.terms):
         agent.set_goal(rewarding.fb_goal)
         embedder = frame_states.capability(fb_settings.resolve(config.fb))
@@ -209,7 +237,20 @@ def make_run(config: elements.Config, folder: RunDirectory, rewarding: Rewarding
     usage = elements.Usage(**config.run.usage)
     watch = watch_of(config, rewarding.terms, say)
     run = Run(
-        config, folder, agent, replay, rewarding, logger, checkpoint, updates, progress, stats, stop, usage, watch
+        config,
+        folder,
+        agent,
+        replay,
+        rewarding,
+        logger,
+        checkpoint,
+        updates,
+        progress,
+        stats,
+        stop,
+        usage,
+        watch,
+        startup,
     )
     replay.on_row = partial(on_row, run)
     return run
