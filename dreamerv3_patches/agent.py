@@ -135,6 +135,11 @@ class Agent(embodied.jax.agent.Agent):
             metrics = {key: value for key, value in metrics.items() if not key.startswith(FB)}
         return carry, outs, metrics
 
+    def compile_train(self) -> None:
+        """Compiles the train step ahead of the first one; may run on another thread than the policy."""
+        with self._change, self.train_mesh:
+            self._compile_train()
+
     def wait(self) -> None:
         """Returns when no train step is under way."""
         jax.block_until_ready(self.params)

@@ -36,6 +36,10 @@ class Learner:
             self.settle()
             self._running = self._thread.submit(self._step)
 
+    def begin(self, preparation: Callable[[], None]) -> None:
+        """Begins something that the first step needs; only with ``overlap``."""
+        self._running = self._thread.submit(preparation)
+
     def settle(self) -> None:
         """Returns when no train step is under way; needed before what it changes is saved, read or judged.
 

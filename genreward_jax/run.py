@@ -13,7 +13,6 @@ from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.evaluation.episodes import SEED, play, said_success, summary
-from genreward_jax.learner import Learner
 from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding
@@ -91,18 +90,17 @@ def open_loop_report(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def log(run: Run, learner: Learner, train_agg: elements.Agg, policy_fps: elements.FPS, train_fps: elements.FPS) -> None:
-    """Writes what has gathered since the last time; no train step may be under way."""
-    trained = train_agg.result()
+def log(run: Run, trained: dict[str, float], fps: dict[str, float], waited_s: float) -> None:
+    """Writes figures of the train steps since the last time, speeds, and what else there is to say by now."""
     run.logger.add(trained)
     run.watch.check_fb(trained)
-    run.logger.add({"fps/policy": policy_fps.result(), "fps/train": train_fps.result()})
+    run.logger.add({f"fps/{name}": value for name, value in fps.items()})
     figures = run.rewarding.shaper.stats()
     run.logger.add({f"reward/{k}": v for k, v in {**figures, **run.watch.stats()}.items()})
     run.watch.check(figures)
     run.logger.add(run.replay.stats(), prefix="replay")
     run.logger.add(run.usage.stats(), prefix="usage")
-    run.logger.add({"train/updates": int(run.updates), "train/waited_s": learner.waited_s})
+    run.logger.add({"train/updates": int(run.updates), "train/waited_s": waited_s})
     if parts.uses_fb(run.rewarding.terms) and run.agent.fb_frozen and len(run.recent) == DRIFT_IMAGES:
         # Not a sample of the replay: that would move its random numbers by the clock.
         run.logger.add({"fb/encoder_drift": run.agent.encoder_drift(drifted(run))})

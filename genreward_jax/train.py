@@ -6,6 +6,7 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,67 +36,95 @@ from genreward_jax.stopping import StopSignal
 from genreward_jax.watch import watch_of
 
 
+class Loop:
+    """Lines 9 to 22 of algorithm 1: :meth:`advance` is one step of every environment, paid, stored and learned from.
+
+    Args:
+        run: The parts. Its agent, replay and counters go on from where they are.
+        driver: The training environments, from :func:`open_driver`; closed with the loop.
+    """
+
+    def __init__(self, run: Run, driver: embodied.Driver) -> None:
+        config, agent, replay = run.config, run.agent, run.replay
+        args = config.run
+        self.run, self.driver = run, driver
+        self.batch_steps = config.batch_size * config.batch_length
+        self.should_train = elements.when.Ratio(args.train_ratio / self.batch_steps)
+        self.train_agg, self.policy_fps, self.train_fps = elements.Agg(), elements.FPS(), elements.FPS()
+        self.batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
+        self.carry = agent.init_train(config.batch_size)
+        self.policy = Policy(agent, int(args.prefill), run.step, config.seed)
+        self.overlaps = args.overlap and not args.deterministic
+        self.learner = Learner(self.train_step, self.overlaps)
+        if self.overlaps:
+            self.learner.begin(agent.compile_train)  # while random steps fill the replay
+        driver.on_step(lambda tran, worker: run.step.increment(int(not tran["is_first"])))  # a reset is no step
+        driver.on_step(lambda tran, worker: self.policy_fps.step())
+        driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
+        driver.on_step(self.train_when_due)
+        driver.reset(self.policy.init)
+
+    def advance(self) -> None:
+        """Lines 13 to 15 for each environment; what is due of lines 9 to 12 begins, beside the steps that follow."""
+        self.driver(self.policy, steps=1)
+
+    def train_when_due(self, tran: dict[str, np.ndarray], worker: int) -> None:
+        run = self.run
+        run.startup.mark("step")
+        if run.step >= run.config.run.prefill and len(run.replay) >= self.batch_steps:
+            run.startup.mark("filled")
+            self.learner.owe(self.should_train(run.step))
+
+    def train_step(self) -> None:
+        """Lines 9 to 12: world model, behaviour and FB on one batch."""
+        run = self.run
+        self.carry, outs, metrics = run.agent.train(self.carry, next(self.batches))
+        if "replay" in outs:
+            run.replay.update(outs["replay"])
+        run.updates.increment()
+        self.train_fps.step(self.batch_steps)
+        self.train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
+        if self.overlaps:
+            run.agent.wait()
+        run.startup.mark("train_step")
+
+    def log(self) -> None:
+        """Writes what has gathered since the last time; no train step may be under way."""
+        fps = {"policy": self.policy_fps.result(), "train": self.train_fps.result()}
+        log(self.run, self.train_agg.result(), fps, self.learner.waited_s)
+
+    def close(self) -> None:
+        """Ends the learner and the environments."""
+        self.learner.close()
+        self.driver.close()
+
+
 def train_loop(run: Run, started_at: int) -> None:
     """Algorithm 1, from line 7. Lines 1 to 6 are the parts' making and, once a user, the model's fine-tuning."""
-    config, agent, replay, step = run.config, run.agent, run.replay, run.step
-    args, batch_steps = config.run, config.batch_size * config.batch_length
-    should_train = elements.when.Ratio(args.train_ratio / batch_steps)
+    config, agent, step, args = run.config, run.agent, run.step, run.config.run
     should_log = elements.when.Clock(args.log_every, first=False)
     should_save = elements.when.Clock(args.save_every, first=False)
     # A report draws from the replay when the clock says so, which would make a run depend on time.
     reports = config.agent.report and args.report_every and not args.deterministic
     should_report = elements.when.Clock(args.report_every if reports else -1, first=False)
-    has_fb = parts.uses_fb(run.rewarding.terms)
     next_evaluation = _next(last_evaluation(run), int(config.eval.every))
-    train_agg, policy_fps, train_fps = elements.Agg(), elements.FPS(), elements.FPS()
-
-    batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
-    carry = [agent.init_train(config.batch_size)]
-    policy = Policy(agent, int(args.prefill), step, config.seed)
-
-    def train_step() -> None:  # lines 9 and 12: world model, behaviour and FB
-        carry[0], outs, metrics = agent.train(carry[0], next(batches))
-        if "replay" in outs:
-            replay.update(outs["replay"])
-        run.updates.increment()
-        train_fps.step(batch_steps)
-        train_agg.add({k if k.startswith("fb/") else f"train/{k}": v for k, v in metrics.items()})
-        if overlaps:
-            agent.wait()
-        run.startup.mark("train_step")
-
-    overlaps = args.overlap and not args.deterministic
-    learner = Learner(train_step, overlaps)
-
-    def train_when_due(tran: dict[str, np.ndarray], worker: int) -> None:
-        run.startup.mark("step")
-        if step >= args.prefill and len(replay) >= batch_steps:
-            run.startup.mark("filled")
-            learner.owe(should_train(step))
-
-    driver = embodied.Driver(training_envs(config, run.rewarding, started_at), parallel=not args.debug)
-    driver.on_step(lambda tran, worker: step.increment(int(not tran["is_first"])))  # a reset is no step
-    driver.on_step(lambda tran, worker: policy_fps.step())
-    driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
-    driver.on_step(train_when_due)  # beside the steps that follow
-    driver.reset(policy.init)
+    has_fb = parts.uses_fb(run.rewarding.terms)
+    loop = None
     try:
-        if step == 0:
-            evaluate(run, config.eval.first_episodes)
-            run.startup.mark("evaluation")
+        loop = Loop(run, first_evaluation_and_driver(run, started_at))
         while step < args.steps and not run.stop():
-            driver(policy, steps=1)  # lines 13 to 15
+            loop.advance()
             freezes = has_fb and step >= config.fb.train_steps and not agent.fb_frozen
             evaluates = next_evaluation and next_evaluation <= step < args.steps
-            logs, reports, saves = should_log(step), should_report(step) and len(replay), should_save(step)
+            logs, reports, saves = should_log(step), should_report(step) and len(run.replay), should_save(step)
             if not (freezes or evaluates or logs or reports or saves):
                 continue
-            learner.settle()  # what follows reads, keeps or changes what a train step changes
+            loop.learner.settle()  # what follows reads, keeps or changes what a train step changes
             if freezes:
                 agent.freeze_fb()  # section 4.1: trained for the first steps, then frozen
                 run.progress.say(f"Step {int(step)}: the forward-backward network is frozen; its reward is paid now.")
             if logs:
-                log(run, learner, train_agg, policy_fps, train_fps)
+                loop.log()
             if reports:
                 run.logger.add(open_loop_report(run), prefix="report")
             if evaluates:
@@ -103,19 +132,40 @@ def train_loop(run: Run, started_at: int) -> None:
                 next_evaluation = _next(int(step), int(config.eval.every))
             if saves:
                 run.checkpoint.save(int(step))
-        learner.settle()
-        replay.drain()
+        loop.learner.settle()
+        run.replay.drain()
         run.checkpoint.save(int(step))
         if not run.stop():
             evaluate(run, config.eval.episodes)
             run.checkpoint.save(int(step))
-        log(run, learner, train_agg, policy_fps, train_fps)
+        loop.log()
     except Stopped:
         run.checkpoint.save(int(step))
-        log(run, learner, train_agg, policy_fps, train_fps)
+        if loop is not None:
+            loop.log()
     finally:
-        learner.close()
-        driver.close()
+        if loop is not None:
+            loop.close()
+
+
+def first_evaluation_and_driver(run: Run, started_at: int) -> embodied.Driver:
+    """Evaluates a run that begins, and opens the training environments beside that, which takes seconds as well."""
+    open_driver = partial(embodied.Driver, training_envs(run.config, run.rewarding, started_at))
+    if run.config.run.debug:  # environments in this process draw on the thread that made them
+        if run.step == 0:
+            evaluate(run, run.config.eval.first_episodes)
+        return open_driver(parallel=False)
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(open_driver)
+        try:
+            if run.step == 0:
+                evaluate(run, run.config.eval.first_episodes)
+                run.startup.mark("evaluation")
+            return opening.result()
+        except BaseException:
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
 
 def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:
