@@ -6,6 +6,7 @@ one process were seen to show each other's scenes.
 """
 
 import atexit
+import copy
 import functools
 import json
 import os
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from genreward_jax import machine
+from genreward_jax.envs import lean_meshes
 from genreward_jax.errors import UserError
 
 BACKENDS = ("egl", "osmesa", "glfw")
 QUALITIES = ("auto", "fast", "full")
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
 DOUBLED = 256  # pixels: fast pictures up to this side are drawn at twice the size and averaged
+LEAN = 128  # pixels: fast pictures up to this side are drawn with fewer triangles
 
 _MENDING = {
     "osmesa": "install software OpenGL (`apt-get install libosmesa6`)",
@@ -171,7 +174,7 @@ class Renderer:
     Several renderers may live in one process: they share its GL context, each with its own MjrContext.
 
     Args:
-        model: ``mujoco.MjModel``; its ``vis`` settings are changed to the quality and the size.
+        model: ``mujoco.MjModel``, left as it is; what is drawn with is uploaded from copies of it.
         camera: Name of one of the model's cameras.
         largest: (height, width) of the largest picture that will be asked for.
         quality: 'fast' (no shadows, no reflections) or 'full' (the model's own).
@@ -190,16 +193,12 @@ class Renderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera_id(model, camera)
-        doubled = 2 * DOUBLED if self._fast else 0
-        model.vis.global_.offheight, model.vis.global_.offwidth = (max(side, doubled) for side in largest)
-        if self._fast:  # read when the MjrContext is made
-            model.vis.quality.shadowsize = 0
-            model.vis.quality.offsamples = 0
+        self._largest = largest
+        self._contexts: dict[bool, Any] = {}  # by whether it has fewer triangles; made when first drawn with
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._option = mujoco.MjvOption()
         self._gl.make_current()
         _RENDERERS.add(self)
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
 
     def update(self, data: Any) -> None:
         """Takes over the bodies' places from ``mujoco.MjData``; the next pictures show them."""
@@ -220,32 +219,44 @@ class Renderer:
         Returns:
             uint8 (height, width, 3), top row first.
         """
+        few = self._fast and max(height, width) <= LEAN
         if not self._fast or max(height, width) > DOUBLED:
-            pixels = self._read(height, width)
+            pixels = self._read(height, width, few)
         else:
             # Edges as smooth as multisampling's at half its cost: on a CPU the corners of the meshes cost, not the
-            # pixels (113 against 57 frames a second; 142 with jagged edges).
-            large = self._read(2 * height, 2 * width).astype(np.uint16)
+            # pixels (docs/performance.md).
+            large = self._read(2 * height, 2 * width, few).astype(np.uint16)
             rows = large[::2] + large[1::2]
             pixels = ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
         # OpenGL gives the bottom row first. Turned by 180 degrees, the rows are right and the columns reversed.
         return np.ascontiguousarray(pixels[:, ::-1] if turned else pixels[::-1])
 
-    def _read(self, height: int, width: int) -> np.ndarray:
+    def _read(self, height: int, width: int, few: bool) -> np.ndarray:
         self._gl.make_current()
-        rect = self._mujoco.MjrRect(0, 0, width, height)
+        context, rect = self._context(few), self._mujoco.MjrRect(0, 0, width, height)
         pixels = np.empty((height, width, 3), np.uint8)
-        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._mujoco.mjr_render(rect, self._scene, self._context)
-        self._mujoco.mjr_readPixels(pixels, None, rect, self._context)
+        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        self._mujoco.mjr_render(rect, self._scene, context)
+        self._mujoco.mjr_readPixels(pixels, None, rect, context)
         return pixels
+
+    def _context(self, few: bool) -> Any:
+        """What was uploaded for drawing, with fewer triangles or all; each with a buffer of its own."""
+        if few not in self._contexts:
+            model = lean_meshes.lean(self._model) if few else copy.copy(self._model)
+            doubled = 2 * (LEAN if few else DOUBLED) if self._fast else 0
+            sides = (2 * LEAN, 2 * LEAN) if few else [max(side, doubled) for side in self._largest]
+            model.vis.global_.offheight, model.vis.global_.offwidth = sides
+            if self._fast:
+                model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+            self._contexts[few] = self._mujoco.MjrContext(model, self._mujoco.mjtFontScale.mjFONTSCALE_100)
+        return self._contexts[few]
 
     def close(self) -> None:
         """Frees what is on the GPU; the process's GL context stays."""
-        if self._context is not None:
+        while self._contexts:
             self._gl.make_current()
-            self._context.free()
-            self._context = None
+            self._contexts.popitem()[1].free()
 
 
 def camera_id(model: Any, name: str) -> int:
