@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 from genreward_jax.device import cores
@@ -21,6 +22,13 @@ def commit() -> str:
 def machine() -> str:
     """Processor cores, architecture, system and Python."""
     return f"{cores()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries whose speed shows in ours; '' for one that is not installed."""
+    names = ("jax", "jaxlib", "dreamer", "numpy", "torch", "diffusers", "open_clip_torch", "metaworld", "mujoco")
+    found = {dist.metadata["Name"].lower().replace("-", "_"): dist.version for dist in metadata.distributions()}
+    return {name: found.get(name, "") for name in names}
 
 
 def sentence() -> str:

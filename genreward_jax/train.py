@@ -6,7 +6,6 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,17 +154,18 @@ def first_evaluation_and_driver(run: Run, started_at: int) -> embodied.Driver:
         if run.step == 0:
             evaluate(run, run.config.eval.first_episodes)
         return open_driver(parallel=False)
-    with ThreadPoolExecutor(1) as thread:
-        opening = thread.submit(open_driver)
-        try:
-            if run.step == 0:
-                evaluate(run, run.config.eval.first_episodes)
-                run.startup.mark("evaluation")
-            return opening.result()
-        except BaseException:
-            if opening.exception() is None:
-                opening.result().close()
-            raise
+    from dreamerv3_patches.drivers import open_beside
+
+    opening = open_beside(open_driver)
+    try:
+        if run.step == 0:
+            evaluate(run, run.config.eval.first_episodes)
+            run.startup.mark("evaluation")
+        return opening.result()
+    except BaseException:
+        if opening.exception() is None:
+            opening.result().close()
+        raise
 
 
 def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:

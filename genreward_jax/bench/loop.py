@@ -1,0 +1,114 @@
+"""Item 1: the whole training loop with and without the generative reward, in turns inside one process."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import elements
+
+from genreward_jax import config as config_lib
+from genreward_jax import parts
+from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
+from genreward_jax.bench.scale import TASK, Scale
+from genreward_jax.device import prepare_jax
+from genreward_jax.envs.rendering import resolve_quality
+from genreward_jax.rundir import RunDirectory
+from genreward_jax.startup import Startup
+from genreward_jax.stopping import StopSignal
+from genreward_jax.train import Loop, first_evaluation_and_driver, make_rewarding_and_agent, make_run
+
+PLAIN, LEARNING, FROZEN = "none", "genreward, FB learning", "genreward, FB frozen"
+GOAL = 0.97
+
+
+def configuration(scale: Scale, method: str, envs: int, logdir: Path, flags: list[str]) -> elements.Config:
+    """A run's own flags, without evaluation, bar and pictures."""
+    argv = ["--preset", scale.preset, "--task", TASK, "--method", method, "--run.envs", str(envs), *flags]
+    argv += ["--logdir", str(logdir), "--run.progress", "False", "--run.plots", "False", "--eval.first_episodes", "0"]
+    config = config_lib.parse(argv)
+    quality = resolve_quality(config.env.metaworld.quality)
+    return config.update({"env.metaworld.quality": quality})
+
+
+class Contestant:
+    """A training loop that is ready: its replay is filled, its programs are compiled.
+
+    Args:
+        config: Of the run; its folder must not exist.
+        freeze: Freeze FB before it is measured.
+    """
+
+    def __init__(self, config: elements.Config, freeze: bool) -> None:
+        terms = parts.check(config)
+        folder = RunDirectory(config.logdir)
+        folder.open(config)
+        self.config = prepare_jax(config, bridge=bool(terms))
+        startup = Startup(folder.path)
+        self.rewarding, agent = make_rewarding_and_agent(self.config, terms, folder, startup)
+        self.run = make_run(self.config, folder, agent, self.rewarding, StopSignal(), startup)
+        self.loop = Loop(self.run, first_evaluation_and_driver(self.run, 0))
+        updates = self.run.updates
+        while updates < 2:
+            self.loop.advance()
+        self.settle()
+        if freeze:
+            agent.freeze_fb()
+
+    def settle(self) -> None:
+        """Until neither a train step nor a reward is under way."""
+        self.loop.learner.settle()
+        self.run.replay.drain()
+
+    def play(self, steps: int) -> float:
+        """Environment steps a second over ``steps`` steps, with all that they set going."""
+        begun, first = time.perf_counter(), int(self.run.step)
+        while self.run.step < first + steps:
+            self.loop.advance()
+        self.settle()
+        return (int(self.run.step) - first) / (time.perf_counter() - begun)
+
+    def close(self) -> None:
+        self.loop.close()
+        self.rewarding.close()
+
+
+def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
+    """Environment steps a second of the loop, per number of environments; what its rewards waited for."""
+    item = Item("training loop, environment steps/s")
+    with tempfile.TemporaryDirectory(prefix="genreward-bench-") as scratch:
+        for envs in scale.envs:
+            _measure(item, scale, envs, Path(scratch), flags, say)
+    item.notes.append(
+        "the same seed, task, train ratio and agent; each figure ends when the train step and the rewards that the "
+        "steps set going are done; goal: the reward costs 3 % at most"
+    )
+    return item
+
+
+def _measure(item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str], say: Callable[[str], None]) -> None:
+    contestants = {}
+    try:
+        for name, method in ((PLAIN, "none"), (LEARNING, "genreward"), (FROZEN, "genreward")):
+            say(f"{envs} environment(s): making the run '{name}'")
+            logdir = scratch / f"{envs}-{len(contestants)}"
+            config = configuration(scale, method, envs, logdir, flags)
+            contestants[name] = Contestant(config, freeze=name == FROZEN)
+        [contestant.play(scale.chunk) for contestant in contestants.values()]  # warm
+        before = {name: one.rewarding.shaper.waited_s for name, one in contestants.items()}
+        play = lambda contestant: lambda: contestant.play(scale.chunk)
+        speeds = in_turns({name: play(one) for name, one in contestants.items()}, scale.rounds, say)
+        for name, values in speeds.items():
+            item.figures.append(Figure(f"{envs} env, {name}", "steps/s", values))
+        for name, goal in ((FROZEN, GOAL), (LEARNING, None)):
+            found = quotients(speeds[name], speeds[PLAIN])
+            item.figures.append(Ratio(f"{envs} env, {name} / none", "", found, goal=goal))
+        shaper, speed = contestants[FROZEN].rewarding.shaper, speeds[FROZEN]
+        waited = sum(one.rewarding.shaper.waited_s - before[name] for name, one in contestants.items())
+        latency = list(shaper.latency_ms) or [0.0]
+        item.figures.append(Figure(f"{envs} env, loop waited for rewards", "s", [waited], "in all rounds together"))
+        item.figures.append(Figure(f"{envs} env, age of a reward when it arrives", "ms", latency))
+        steps = [ms / 1000 * sum(speed) / len(speed) for ms in latency]
+        item.figures.append(Figure(f"{envs} env, the same in environment steps", "steps", steps))
+    finally:
+        [contestant.close() for contestant in contestants.values()]

@@ -1,0 +1,109 @@
+"""Item 2: a train step and a policy call, upstream with repairs only against ours, with FB off, learning and frozen."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import elements
+import embodied
+import numpy as np
+
+from genreward_jax import config as config_lib
+from genreward_jax import parts
+from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
+from genreward_jax.bench.scale import TASK, Scale
+from genreward_jax.device import prepare_jax
+
+UPSTREAM, OURS = "upstream with repairs only", "ours"
+LEARNING, FROZEN, PLUS = "ours, FB learning", "ours, FB frozen", "ours, FB of genreward_plus learning"
+PLAIN = {"patches.fast_convs": False, "patches.cpu_devices": 1}  # every speed-up of the train step switched off
+GOAL = 0.985
+CALLS = 50  # policy calls in a round
+
+
+def configuration(preset: str, method: str, flags: list[str], **changes: Any) -> elements.Config:
+    """A preset's agent with that method; ``changes`` are flags by full name."""
+    argv = ["--preset", preset, "--task", TASK, "--method", method, "--logdir", "unused", *flags]
+    return prepare_jax(config_lib.parse(argv).update(changes), bridge=False)
+
+
+class Stepper:
+    """An agent that is compiled, with a batch of noise to train on and an observation to act on.
+
+    Args:
+        config: Of the run whose agent this is.
+        freeze: Freeze FB.
+    """
+
+    def __init__(self, config: elements.Config, freeze: bool = False) -> None:
+        terms = parts.check(config)
+        self.agent = agent = parts.make_agent(config, terms)
+        if agent.model.fb is not None:
+            agent.set_goal(np.random.default_rng(1).normal(size=agent.params["fb/goal/value"].shape))
+        rng, length = np.random.default_rng(0), config.batch_length + config.replay_context
+        data = {k: np.zeros((config.batch_size, length, *s.shape), s.dtype) for k, s in agent.spaces.items()}
+        for key, value in data.items():
+            if value.dtype == np.uint8 and key != "stepid":
+                data[key] = rng.integers(0, 256, value.shape, np.uint8)
+            elif key in agent.act_space:
+                data[key] = rng.uniform(-1, 1, value.shape).astype(value.dtype)
+            elif key == "dino_valid":
+                data[key] = np.ones_like(value)
+        self.batches: Iterator = iter(agent.stream(embodied.streams.Stateless(lambda: dict(data)), prefetch=False))
+        self.carry, self.acting = agent.init_train(config.batch_size), agent.init_policy(config.run.envs)
+        obs = {k: np.zeros((config.run.envs, *s.shape), s.dtype) for k, s in agent.obs_space.items()}
+        self.obs = {**obs, "image": rng.integers(0, 256, obs["image"].shape, np.uint8)}
+        if freeze:
+            agent.freeze_fb()
+        for _ in range(2):  # compile, and let the parameters reach the policy
+            self.train()
+            self.act()
+
+    def train(self) -> float:
+        """Seconds of one train step, waited for."""
+        data = next(self.batches)
+        begun = time.perf_counter()
+        self.carry, _, self.metrics = self.agent.train(self.carry, data)
+        self.agent.wait()
+        return time.perf_counter() - begun
+
+    def act(self) -> float:
+        """Seconds of one policy call."""
+        begun = time.perf_counter()
+        self.acting, _, _ = self.agent.policy(self.acting, self.obs)
+        return time.perf_counter() - begun
+
+
+def steppers(scale: Scale, flags: list[str], say: Callable[[str], None]) -> dict[str, Stepper]:
+    """The variants; the program of each is compiled before the next one's switches are set."""
+    made = {}
+    for name, method, changes in (
+        (UPSTREAM, "none", PLAIN),
+        (OURS, "none", {}),
+        (LEARNING, "genreward", {}),
+        (FROZEN, "genreward", {}),
+        *([(PLUS, "genreward_plus", {})] if scale.name == "full" else []),
+    ):
+        say(f"compiling '{name}'")
+        made[name] = Stepper(configuration(scale.preset, method, flags, **changes), freeze=name == FROZEN)
+    return made
+
+
+def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
+    """Milliseconds of train step and policy call, medians of a round, variants in turns."""
+    item, made = Item("one train step and one policy call"), steppers(scale, flags, say)
+    for what, calls in (("train", scale.steps), ("act", CALLS)):
+        median = lambda one, what=what, calls=calls: (
+            lambda: 1e3 * np.median([getattr(one, what)() for _ in range(calls)])
+        )
+        found = in_turns({name: median(one) for name, one in made.items()}, scale.step_rounds, say)
+        title = {"train": "train step", "act": "policy call"}[what]
+        item.figures += [Figure(f"{title}, {name}", "ms", values) for name, values in found.items()]
+        speed = lambda name, base, found=found: quotients(found[base], found[name])
+        pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL), (LEARNING, OURS, None)]
+        pairs += [(PLUS, OURS, None)] if PLUS in found else []
+        for name, base, goal in pairs:
+            item.figures.append(Ratio(f"{title}, speed of '{name}' by '{base}'", "", speed(name, base), goal=goal))
+    item.notes.append("a batch of noise; the preset's sizes; goal: FB frozen costs 1.5 % at most")
+    return item
