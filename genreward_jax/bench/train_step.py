@@ -74,6 +74,10 @@ class Stepper:
         self.acting, _, _ = self.agent.policy(self.acting, self.obs)
         return time.perf_counter() - begun
 
+    def median(self, what: str, calls: int) -> Callable[[], float]:
+        """Measures that many calls of ``train`` or ``act``: their median in ms."""
+        return lambda: 1e3 * float(np.median([getattr(self, what)() for _ in range(calls)]))
+
 
 def steppers(scale: Scale, flags: list[str], say: Callable[[str], None]) -> dict[str, Stepper]:
     """The variants; the program of each is compiled before the next one's switches are set."""
