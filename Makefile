@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS
+unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS QUICK FULL ITEMS
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -44,7 +44,7 @@ SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup relabel train goal score eval finetune models models-eval study fetch-models test lint format doctor clean
+.PHONY: help setup relabel train goal score eval finetune models models-eval study bench fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -96,6 +96,9 @@ finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL
 
 study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry', or '--scores folder' to compare with make score
 	@exec $(VENV) -m genreward_jax study $(value FLAGS)
+
+bench: setup-if-needed ## measure what the reward and the speed-ups cost and save: QUICK=1 (a smoke) FULL=1 (everything) ITEMS='1 3' OUT=bench FLAGS=
+	@exec $(VENV) -m genreward_jax bench$(if $(value QUICK), --quick)$(if $(value FULL), --full)$(if $(value ITEMS), --items $(value ITEMS))$(call flag,--out,OUT) -- $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
 	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)

@@ -67,8 +67,6 @@ def make_agent(
     model.__init__(dict(obs_space), dict(act_space), config, fb, reward_interval)
     agent = Agent.__new__(Agent)
     options = embodied.jax.agent.Options(**{key: value for key, value in config.jax.items() if key in fields})
-    if options.train_devices != (0,):  # a JAX that runs already keeps the devices it has
-        options.train_devices = tuple(i for i in options.train_devices if i < jax.device_count())
     agent.__init__(model, dict(obs_space), dict(act_space), config, options)
     return agent
 
@@ -139,6 +137,14 @@ class Agent(embodied.jax.agent.Agent):
         """Compiles the train step ahead of the first one; may run on another thread than the policy."""
         with self._change, self.train_mesh:
             self._compile_train()
+
+    def train_cost(self) -> tuple[float, float]:
+        """(floating point operations, bytes read and written) of a train step on all devices, as XLA counts them."""
+        self.compile_train()
+        cost = self._train.cost_analysis()
+        cost = cost[0] if isinstance(cost, list) else cost
+        devices = len(self.train_devices)
+        return devices * float(cost["flops"]), devices * float(cost.get("bytes accessed", 0.0))
 
     def wait(self) -> None:
         """Returns when no train step is under way."""

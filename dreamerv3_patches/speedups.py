@@ -1,8 +1,8 @@
-"""Strided convolutions as matrix products: the same numbers in less time, switched off by ``patches.fast_convs``.
+"""Transposed convolutions without the zeros: the same numbers in less time, switched off by ``patches.fast_convs``.
 
 Upstream's strided transposed convolution fills three quarters of an image with zeros and convolves it at full
 resolution; on a CPU that is most of a train step (docs/performance.md). Parameters keep their names and shapes, so
-checkpoints go either way. Can go: when XLA's CPU convolutions with a stride are as fast as its matrix products.
+checkpoints go either way. Can go: when upstream, or XLA for it, leaves the zeros out.
 """
 
 import functools
@@ -15,30 +15,28 @@ import ninjax as nj
 import numpy as np
 
 _upstream = nets.Conv2D.__call__
-FEW_CHANNELS = 32  # up to here, gathering neighbours before the product beats summing shifted products after it
+FEW_CHANNELS = 16  # up to here XLA's own convolution beats matrix products (docs/performance.md)
 
 
 def set_fast_convs(enabled: bool) -> None:
-    """Whether strided 2D convolutions are compiled as matrix products from now on."""
+    """Whether transposed convolutions are compiled without the zeros from now on."""
     nets.Conv2D.__call__ = _fast if enabled else _upstream
 
 
-def covers(module: Any, x: jax.Array) -> bool:
-    """Whether a convolution is of the kind that is rewritten: stride 2, square kernel, same padding, even image."""
-    height, width = x.shape[-3:-1]
+def covers(module: Any) -> bool:
+    """Whether a convolution is of the kind that is rewritten: transposed, stride 2, square kernel, same padding."""
     square = module.kernel[0] == module.kernel[1] >= 2
-    even = height % 2 == width % 2 == 0 or module.transp
-    return module.stride == 2 and module.groups == 1 and module.pad == "same" and square and even
+    return module.transp and module.stride == 2 and module.groups == 1 and module.pad == "same" and square
 
 
 def _call(self: Any, x: jax.Array) -> jax.Array:
-    """What Conv2D computes on x (N, H, W, C), by products where :func:`covers` says so."""
-    if not covers(self, x):
+    """What Conv2D computes on x (N, H, W, C), without the zeros where :func:`covers` says so."""
+    if not covers(self):
         return _upstream(self, x)
     nets.ensure_dtypes(x)
     shape = (*self.kernel, x.shape[-1], self.depth)
     kernel = self.value("kernel", self._scaled_winit, shape).astype(x.dtype)
-    x = conv_up(x, kernel) if self.transp else conv_down(x, kernel)
+    x = conv_up(x, kernel)
     if self.bias:
         x += self.value("bias", nets.init(self.binit), self.depth).astype(x.dtype)
     return x
@@ -51,34 +49,6 @@ def _fast(self: Any, x: jax.Array) -> jax.Array:
         return _call(self, x)
 
 
-def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution with stride 2 and same padding: space-to-depth, neighbours side by side, one product.
-
-    Args:
-        x: (N, H, W, C) with even H and W.
-        kernel: (k, k, C, D).
-
-    Returns:
-        (N, H/2, W/2, D).
-    """
-    size, _, channels, depth = kernel.shape
-    count, height, width, _ = x.shape
-    before, half = (size - 2) // 2, (size + 1) // 2  # rows of padding above; neighbours of 2x2 blocks a side
-    rows, cols = height // 2 + half - 1, width // 2 + half - 1
-    pads = [(before, 2 * rows - height - before), (before, 2 * cols - width - before)]
-    x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
-    x = x.reshape(count, rows, 2, cols, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(count, rows, cols, 4 * channels)
-    out = height // 2, width // 2
-    places = [(i, j) for i in range(half) for j in range(half)]
-    x = jnp.concatenate([x[:, i : i + out[0], j : j + out[1]] for i, j in places], -1)
-    # The kernel in the same order: block row, block column, row in block, column in block, channel.
-    fill = 2 * half - size
-    kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
-    kernel = kernel.reshape(half, 2, half, 2, channels, depth).transpose(0, 2, 1, 3, 4, 5)
-    return x @ kernel.reshape(-1, depth)  # (N, H/2, W/2, 4 * half^2 * C) @ (.., D)
-
-
 def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Upstream's transposed convolution with stride 2: x at the odd places of a zero image, convolved with ``kernel``.
 
@@ -89,10 +59,9 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         (N, 2H, 2W, D).
     """
-    size, _, channels, depth = kernel.shape
-    gather = channels <= min(FEW_CHANNELS, 4 * depth)  # measured: docs/performance.md
-    product = _up_gathered if gather else _up_shifted
-    return product(x, kernel, taps(size))
+    size, _, channels, _ = kernel.shape
+    compute = _up_convolved if channels <= FEW_CHANNELS else _up_shifted
+    return compute(x, kernel, taps(size))
 
 
 def taps(size: int) -> list[list[tuple[int, int]]]:
@@ -108,20 +77,18 @@ def _reach(parities: list[list[tuple[int, int]]]) -> tuple[int, int]:
     return -min(shifts), max(shifts)
 
 
-def _up_gathered(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
-    """One product over the neighbourhood, to the four output pixels of each input pixel, then depth-to-space."""
+def _up_convolved(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
+    """One convolution without a stride to the four output pixels of each input pixel, then depth-to-space."""
     _, _, channels, depth = kernel.shape
     count, height, width, _ = x.shape
     before, after = _reach(parities)
     side = before + after + 1
-    x = jnp.pad(x, [(0, 0), (before, after), (before, after), (0, 0)])
-    places = [(i, j) for i in range(side) for j in range(side)]
-    x = jnp.concatenate([x[:, i : i + height, j : j + width] for i, j in places], -1)
     place, parity, row = np.array([(before + s, p, r) for p in (0, 1) for s, r in parities[p]]).T
-    matrix = jnp.zeros((side, side, channels, 2, 2, depth), kernel.dtype)
+    wide = jnp.zeros((side, side, channels, 2, 2, depth), kernel.dtype)
     at = (place[:, None], place[None], slice(None), parity[:, None], parity[None])
-    matrix = matrix.at[at].set(kernel[row[:, None], row[None]])
-    x = x @ matrix.reshape(side * side * channels, 4 * depth)  # (N, H, W, 4D)
+    wide = wide.at[at].set(kernel[row[:, None], row[None]]).reshape(side, side, channels, 4 * depth)
+    dims = ("NHWC", "HWIO", "NHWC")
+    x = jax.lax.conv_general_dilated(x, wide, (1, 1), [(before, after)] * 2, dimension_numbers=dims)  # (N, H, W, 4D)
     x = x.reshape(count, height, width, 2, 2, depth).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(count, 2 * height, 2 * width, depth)
 

@@ -9,9 +9,6 @@ import subprocess
 import elements
 
 from genreward_jax.cache import cache_dir
-from genreward_jax.errors import UserError
-
-MOST_DEVICES = 2  # virtual ones that are chosen without a flag; more were not measured
 
 
 @functools.cache
@@ -31,25 +28,6 @@ def has_gpu() -> bool:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_devices(config: elements.Config) -> int:
-    """Into how many virtual devices JAX cuts the CPU, so that each computes its share of a batch on a core of its own.
-
-    XLA's CPU client runs the many small operations of a train step one after the other, mostly on one core. As many as
-    there are cores, at most :data:`MOST_DEVICES`, that divide the batch evenly; 1 on a GPU.
-
-    Raises:
-        UserError: ``patches.cpu_devices`` does not divide the batch.
-    """
-    wanted, batch = int(config.patches.cpu_devices), int(config.batch_size)
-    if wanted < 0 or (wanted and batch % wanted):
-        raise UserError(
-            f"--patches.cpu_devices is {wanted}; it must divide the batch of {batch} evenly, or be 0 to have it chosen."
-        )
-    if config.jax.platform != "cpu":
-        return 1
-    return wanted or max(n for n in range(1, min(cores(), MOST_DEVICES) + 1) if batch % n == 0)
 
 
 def prepare_jax(config: elements.Config, bridge: bool) -> elements.Config:

@@ -9,7 +9,6 @@ import embodied
 import numpy as np
 
 from genreward_jax import frame_states, suites
-from genreward_jax.device import cpu_devices
 from genreward_jax.errors import UserError
 from genreward_jax.fb import settings as fb_settings
 from genreward_jax.methods import Term, load_method
@@ -35,6 +34,7 @@ def check(config: elements.Config) -> list[Term]:
     one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     one_of("bridge.device", config.bridge.device, ("auto", "cpu", "cuda"))
     one_of("jax.platform", config.jax.platform, ("auto", "cpu", "cuda"))
+    one_of("run.overlap", config.run.overlap, ("auto", "on", "off"))
     for name, least in LEAST.items():
         if not config.flat[name] >= least:
             raise UserError(f"--{name} is {config.flat[name]:g}; it must be {least} or more.")
@@ -43,7 +43,6 @@ def check(config: elements.Config) -> list[Term]:
             raise UserError(f"--{name} is {config.flat[name]}; it must be a finite number.")
     if not 0 < config.bridge.memory_share < 0.9:
         raise UserError(f"--bridge.memory_share is {config.bridge.memory_share}; it must lie between 0 and 0.9.")
-    cpu_devices(config)
     suites.check(config, terms)
     if dino_every(config, terms) and "image" not in suites.spaces(config)[0]:
         raise UserError(
@@ -119,7 +118,7 @@ def make_agent(config: elements.Config, terms: list[Term]) -> Any:
         **config.agent,
         logdir=config.logdir,
         seed=config.seed,
-        jax=_jax_settings(config),
+        jax=config.jax,
         batch_size=config.batch_size,
         batch_length=config.batch_length,
         replay_context=config.replay_context,
@@ -130,12 +129,6 @@ def make_agent(config: elements.Config, terms: list[Term]) -> Any:
     fb = {**fb_settings.resolve(config.fb), "dino_every": dino_every(config, terms)} if uses_fb(terms) else None
     obs_space, act_space = agent_spaces(config)
     return make(obs_space, act_space, settings, fb=fb, reward_interval=fb_interval(config))
-
-
-def _jax_settings(config: elements.Config) -> elements.Config:
-    """The ``jax`` section, a CPU's train step spread over its cores unless upstream's own flags say how."""
-    count, own = cpu_devices(config), config.jax.mock_devices or tuple(config.jax.train_devices) != (0,)
-    return config.jax if own or count == 1 else config.jax.update(mock_devices=count, train_devices=range(count))
 
 
 def row_bytes(config: elements.Config, uses_dino: bool = False) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from genreward_jax import frame_states, loggers, parts, report
 from genreward_jax.checkpoint import Checkpoint
-from genreward_jax.device import prepare_jax
+from genreward_jax.device import cores, prepare_jax
 from genreward_jax.episodes import EpisodeStats
 from genreward_jax.errors import UserError
 from genreward_jax.evaluation.episodes import Stopped
@@ -53,10 +53,9 @@ class Loop:
         self.batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
         self.carry = agent.init_train(config.batch_size)
         self.policy = Policy(agent, int(args.prefill), run.step, config.seed)
-        self.overlaps = args.overlap and not args.deterministic
+        self.overlaps = overlaps(config)
         self.learner = Learner(self.train_step, self.overlaps)
-        if self.overlaps:
-            self.learner.begin(agent.compile_train)  # while random steps fill the replay
+        self.learner.begin(agent.compile_train)  # while random steps fill the replay
         driver.on_step(lambda tran, worker: run.step.increment(int(not tran["is_first"])))  # a reset is no step
         driver.on_step(lambda tran, worker: self.policy_fps.step())
         driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
@@ -166,6 +165,13 @@ def first_evaluation_and_driver(run: Run, started_at: int) -> embodied.Driver:
         if opening.exception() is None:
             opening.result().close()
         raise
+
+
+def overlaps(config: elements.Config) -> bool:
+    """Whether the environment plays on while a train step is computed."""
+    if config.run.deterministic or config.run.overlap == "off":
+        return False
+    return config.run.overlap == "on" or (config.jax.platform == "cpu" and cores() > 2)
 
 
 def training_envs(config: elements.Config, rewarding: Rewarding, started_at: int) -> list[Callable[[], Any]]:

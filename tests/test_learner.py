@@ -88,3 +88,22 @@ def test_without_overlap_a_step_is_computed_where_it_is_owed(steps):
     assert steps.done == 2 and steps.threads == {threading.current_thread()}
     learner.settle()
     learner.close()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_step_waits_for_what_prepares_it(overlap):
+    order = []
+    ready = threading.Event()
+
+    def prepare():
+        assert ready.wait(PATIENCE)
+        order.append("prepared")
+
+    learner = Learner(lambda: order.append("step"), overlap)
+    learner.begin(prepare)
+    assert order == []
+    ready.set()
+    learner.owe(1)
+    learner.settle()
+    learner.close()
+    assert order == ["prepared", "step"]

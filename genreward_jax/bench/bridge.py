@@ -26,7 +26,6 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
         _measure(item, config.model.family, config, scale, say)
         for pixels in LARGER[scale.name]:
             folder = Path(scratch) / str(pixels)
-            folder.mkdir()
             say(f"making an untrained family of {pixels} pixels")
             command = [sys.executable, "-m", "torch_bridge.embedded", "--out", str(folder), "--frame-size", str(pixels)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -90,6 +90,8 @@ def _measure(item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str
     contestants = {}
     try:
         for name, method in ((PLAIN, "none"), (LEARNING, "genreward"), (FROZEN, "genreward")):
+            if name == LEARNING and scale.name == "quick":
+                continue
             say(f"{envs} environment(s): making the run '{name}'")
             logdir = scratch / f"{envs}-{len(contestants)}"
             config = configuration(scale, method, envs, logdir, flags)
@@ -100,7 +102,7 @@ def _measure(item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str
         speeds = in_turns({name: play(one) for name, one in contestants.items()}, scale.rounds, say)
         for name, values in speeds.items():
             item.figures.append(Figure(f"{envs} env, {name}", "steps/s", values))
-        for name, goal in ((FROZEN, GOAL), (LEARNING, None)):
+        for name, goal in ((FROZEN, GOAL), *([(LEARNING, None)] if LEARNING in speeds else [])):
             found = quotients(speeds[name], speeds[PLAIN])
             item.figures.append(Ratio(f"{envs} env, {name} / none", "", found, goal=goal))
         shaper, speed = contestants[FROZEN].rewarding.shaper, speeds[FROZEN]

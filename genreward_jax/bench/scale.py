@@ -19,6 +19,7 @@ class Scale:
         step_rounds: Rounds of items 2 and 3.
         windows: Numbers of environments that ask for a reward at once.
         starts: Warm starts measured.
+        flags: Laid over the preset.
     """
 
     name: str
@@ -30,10 +31,14 @@ class Scale:
     step_rounds: int
     windows: tuple[int, ...]
     starts: int
+    flags: tuple[str, ...] = ()
 
+
+# An agent that compiles in seconds; jax.debug: XLA leaves most of its optimizations out.
+TINY = "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 8 --run.prefill 40 --fb.dim 8".split()
 
 SCALES = {
-    "quick": Scale("quick", "smoke", (1,), 32, 1, 1, 1, (1, 2), 1),
+    "quick": Scale("quick", "smoke", (1,), 32, 1, 1, 1, (1, 2), 1, tuple(TINY)),
     "default": Scale("default", "cpu", (1, 4), 128, 5, 2, 8, (1, 4, 16), 3),
     "full": Scale("full", "cpu", (1, 4, 16), 256, 8, 4, 12, (1, 2, 4, 8, 16), 5),
 }

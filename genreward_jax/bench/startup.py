@@ -36,7 +36,7 @@ def start(scale: Scale, flags: list[str], cache: Path, logdir: Path) -> dict[str
     Raises:
         RuntimeError: It ended before, with the end of what it said.
     """
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    environment = {**os.environ, "GENREWARD_CACHE": str(cache)}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     said = logdir.with_suffix(".log")
     with said.open("w") as log:

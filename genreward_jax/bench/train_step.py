@@ -17,7 +17,7 @@ from genreward_jax.device import prepare_jax
 
 UPSTREAM, OURS = "upstream with repairs only", "ours"
 LEARNING, FROZEN, PLUS = "ours, FB learning", "ours, FB frozen", "ours, FB of genreward_plus learning"
-PLAIN = {"patches.fast_convs": False, "patches.cpu_devices": 1}  # every speed-up of the train step switched off
+PLAIN = {"patches.fast_convs": False}  # every speed-up of the train step switched off
 GOAL = 0.985
 CALLS = 50  # policy calls in a round
 
@@ -74,29 +74,34 @@ class Stepper:
         self.acting, _, _ = self.agent.policy(self.acting, self.obs)
         return time.perf_counter() - begun
 
+    def losses(self) -> dict[str, float]:
+        """Losses of the last train step but one, by name."""
+        return {key: float(value) for key, value in self.metrics.items() if key.startswith("loss/")}
+
     def median(self, what: str, calls: int) -> Callable[[], float]:
         """Measures that many calls of ``train`` or ``act``: their median in ms."""
         return lambda: 1e3 * float(np.median([getattr(self, what)() for _ in range(calls)]))
 
 
-def steppers(scale: Scale, flags: list[str], say: Callable[[str], None]) -> dict[str, Stepper]:
+def steppers(
+    variants: dict[str, elements.Config], frozen: tuple[str, ...], say: Callable[[str], None]
+) -> dict[str, Stepper]:
     """The variants; the program of each is compiled before the next one's switches are set."""
     made = {}
-    for name, method, changes in (
-        (UPSTREAM, "none", PLAIN),
-        (OURS, "none", {}),
-        (LEARNING, "genreward", {}),
-        (FROZEN, "genreward", {}),
-        *([(PLUS, "genreward_plus", {})] if scale.name == "full" else []),
-    ):
+    for name, config in variants.items():
         say(f"compiling '{name}'")
-        made[name] = Stepper(configuration(scale.preset, method, flags, **changes), freeze=name == FROZEN)
+        made[name] = Stepper(config, freeze=name in frozen)
     return made
 
 
 def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
     """Milliseconds of train step and policy call, medians of a round, variants in turns."""
-    item, made = Item("one train step and one policy call"), steppers(scale, flags, say)
+    item = Item("one train step and one policy call")
+    methods = {UPSTREAM: "none", OURS: "none", FROZEN: "genreward"}
+    methods |= {} if scale.name == "quick" else {LEARNING: "genreward"}
+    methods |= {PLUS: "genreward_plus"} if scale.name == "full" else {}
+    config = lambda name: configuration(scale.preset, methods[name], flags, **(PLAIN if name == UPSTREAM else {}))
+    made = steppers({name: config(name) for name in methods}, (FROZEN,), say)
     for what, calls in (("train", scale.steps), ("act", CALLS)):
         median = lambda one, what=what, calls=calls: (
             lambda: 1e3 * np.median([getattr(one, what)() for _ in range(calls)])
@@ -105,8 +110,8 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
         title = {"train": "train step", "act": "policy call"}[what]
         item.figures += [Figure(f"{title}, {name}", "ms", values) for name, values in found.items()]
         speed = lambda name, base, found=found: quotients(found[base], found[name])
-        pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL), (LEARNING, OURS, None)]
-        pairs += [(PLUS, OURS, None)] if PLUS in found else []
+        pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL)]
+        pairs += [(name, OURS, None) for name in (LEARNING, PLUS) if name in found]
         for name, base, goal in pairs:
             item.figures.append(Ratio(f"{title}, speed of '{name}' by '{base}'", "", speed(name, base), goal=goal))
     item.notes.append("a batch of noise; the preset's sizes; goal: FB frozen costs 1.5 % at most")

@@ -6,6 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
+from genreward_jax import config as config_lib
 from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
 
@@ -41,6 +44,7 @@ def run(argv: list[str]) -> int:
     for number in chosen:
         if number not in ITEMS:
             raise UserError(f"There is no item {number} of the benchmark: there are {', '.join(ITEMS)}.")
+    config_lib.parse(["--preset", "cpu", *flags])  # a flag that there is not is said at once
     return _measure_all(chosen, scale, flags, args.out)
 
 
@@ -50,9 +54,13 @@ def _child(item: str, scale: str, flags: list[str], out: Path) -> int:
     from genreward_jax.bench.scale import SCALES
 
     module = importlib.import_module(f"genreward_jax.bench.{ITEMS[item][0]}")
-    say = lambda text: _say(f"  {item}. {text}")
-    (out / f"item{item}.json").write_text(json.dumps(module.measure(SCALES[scale], flags, say, out).as_dict()))
-    return 0
+    say, sizes = lambda text: _say(f"  {item}. {text}"), SCALES[scale]
+    measured = module.measure(sizes, [*sizes.flags, *flags], say, out)
+    (out / f"item{item}.json").write_text(json.dumps(measured.as_dict()))
+    wrong = [figure.name for figure in measured.figures if not np.isfinite(figure.values).all()]
+    if wrong:
+        _say(f"  {item}. no finite number: {', '.join(wrong)}")
+    return 1 if wrong else 0
 
 
 def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> int:
@@ -77,10 +85,10 @@ def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> 
         if code or not found.exists():
             failed.append(number)
             _say(f"Item {number} failed (exit code {code}); see {log}.")
-            continue
-        report["items"][number] = json.loads(found.read_text())
-        found.unlink()
-        log.unlink()
+        else:
+            report["items"][number] = json.loads(found.read_text())
+            found.unlink()
+            log.unlink()
         write_json(out / "bench.json", report)
     print(table(report["items"]))
     print(f"\n{provenance.sentence()}; {time.time() - begun:.0f} s; {out / 'bench.json'} has every round.")

@@ -1,4 +1,4 @@
-"""A CPU's train step split over virtual devices computes what it computes on one."""
+"""Upstream's flags for several devices, on a CPU's virtual ones: the same losses with FB inside, and patience."""
 
 import os
 import subprocess
@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from genreward_jax import config, device, parts
-from genreward_jax.errors import UserError
+from dreamerv3_patches import repairs
 
 ROOT = Path(__file__).parent.parent.parent
-CPU = ["--preset", "cpu", "--jax.platform", "cpu"]
 
 
 def steps(devices, out):
@@ -33,25 +30,11 @@ def test_losses_and_actions_stay_the_same(tmp_path):
         np.testing.assert_allclose(two[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("cores, batch, devices", [(1, 8, 1), (2, 8, 2), (2, 7, 1), (64, 8, 2)])
-def test_as_many_as_cores_that_divide_the_batch(monkeypatch, cores, batch, devices):
-    monkeypatch.setattr(device, "cores", lambda: cores)
-    settled = config.parse([*CPU, "--batch_size", str(batch)])
-    assert device.cpu_devices(settled) == devices
-    section = parts._jax_settings(settled)
-    assert tuple(section.train_devices) == tuple(range(devices))
-    assert section.mock_devices == (devices if devices > 1 else 0)
-
-
-def test_a_gpu_and_upstreams_own_flags_are_left_alone(monkeypatch):
-    monkeypatch.setattr(device, "cores", lambda: 8)
-    assert device.cpu_devices(config.parse(["--preset", "paper", "--jax.platform", "cuda"])) == 1
-    own = config.parse([*CPU, "--jax.mock_devices", "3", "--jax.train_devices", "1", "2"])
-    assert parts._jax_settings(own) == own.jax
-    assert device.cpu_devices(config.parse([*CPU, "--patches.cpu_devices", "1"])) == 1
-
-
-@pytest.mark.parametrize("wrong", ["3", "-1"])
-def test_what_does_not_divide_the_batch_is_refused(wrong):
-    with pytest.raises(UserError, match=f"cpu_devices is {wrong}"):
-        parts.check(config.parse([*CPU, "--patches.cpu_devices", wrong]))
+def test_the_users_own_xla_flags_are_kept_and_virtual_devices_wait_without_an_end(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_mine=1")
+    setup = lambda **settings: os.environ.update(XLA_FLAGS="--xla_of_upstream=2")
+    repairs.keeping_xla_flags(setup, mock_devices=0)
+    assert os.environ["XLA_FLAGS"].split() == ["--xla_of_upstream=2", "--xla_of_mine=1"]
+    repairs.keeping_xla_flags(setup, mock_devices=2)
+    assert "--xla_cpu_collective_call_terminate_timeout_seconds=1000000000" in os.environ["XLA_FLAGS"].split()
+    assert os.environ["XLA_FLAGS"].split().count("--xla_of_mine=1") == 1

@@ -1,0 +1,48 @@
+"""Item 6: the train step at the paper's sizes, upstream with repairs only against ours, beside its floor."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from genreward_jax.bench import floor
+from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
+from genreward_jax.bench.scale import Scale
+from genreward_jax.bench.train_step import OURS, PLAIN, UPSTREAM, Stepper, configuration, steppers
+
+GOAL = 3.0
+ROUNDS, STEPS = 3, 1
+
+
+def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
+    """Seconds of a train step, variants in turns; operations, bytes, and the time that the best of both would take."""
+    item = Item("one train step at the paper's sizes: batch 16x64, 512 units, images through strided 4x4 convolutions")
+    preset = "smoke" if scale.name == "quick" else "paper"
+    switches = {UPSTREAM: PLAIN, OURS: {}}
+    made = steppers({name: configuration(preset, "none", flags, **on) for name, on in switches.items()}, (), say)
+    rounds = 1 if scale.name == "quick" else ROUNDS
+    found = in_turns({name: one.median("train", STEPS) for name, one in made.items()}, rounds, say)
+    item.figures += [Figure(name, "s", [ms / 1e3 for ms in values]) for name, values in found.items()]
+    for name in list(found)[1:]:
+        goal = GOAL if name == OURS else None
+        item.figures.append(
+            Ratio(f"speed of '{name}' by '{UPSTREAM}'", "", quotients(found[UPSTREAM], found[name]), goal=goal)
+        )
+    item.figures += _floor(made[OURS], found[OURS], preset, flags)
+    losses = [made[name].losses() for name in (UPSTREAM, OURS)]
+    apart = max(abs(losses[1][key] - value) / max(1.0, abs(value)) for key, value in losses[0].items())
+    item.figures.append(Figure("largest difference of a loss after the same steps, relative", "", [apart]))
+    return item
+
+
+def _floor(stepper: Stepper, took: list[float], preset: str, flags: list[str]) -> list[Figure]:
+    """The step's operations at the speed of one large matrix product, and its bytes at the speed of a copy."""
+    dtype = configuration(preset, "none", flags).jax.compute_dtype
+    flops, moved = stepper.agent.train_cost()
+    peak, bandwidth = floor.products(dtype), floor.copying()
+    fraction = [flops / (ms / 1e3) / peak for ms in took]
+    return [
+        Figure("operations of a step", "GFLOP", [flops / 1e9], "by XLA's count of our program"),
+        Figure("one large matrix product", "GFLOP/s", [peak / 1e9], dtype),
+        Figure("floor by operations", "s", [flops / peak]),
+        Figure("floor by bytes", "s", [moved / bandwidth], f"{moved / 1e9:.1f} GB by XLA's count"),
+        Figure("fraction of the product's speed that the step reaches", "", fraction),
+    ]
