@@ -5,7 +5,10 @@ threads.
 """
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ class Artist:
     """Draws what it is asked to, one thing after the other; :meth:`close` waits for the last."""
 
     def __init__(self) -> None:
-        self.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_signals)
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
         self.work: list[Future] = []
 
     def run(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
@@ -46,7 +50,9 @@ class Artist:
         return [failure for failure in failures if failure is not None]
 
 
-def _ignore_signals() -> None:
+def _begin(parent: int) -> None:
+    """What the process does first: leaves signals to the trainer, and sees to it that it does not outlive it."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the trainer closes it
         signal.signal(number, signal.SIG_IGN)
 
@@ -76,3 +82,10 @@ def curve_rows(folder: Path) -> list[dict[str, Any]]:
                 score, success = row[f"{kind}/score"], row.get(f"{kind}/success", 0.0)
                 rows.append({"step": row["step"], "score": score, "success": success, "kind": kind})
     return rows
+
+
+def _end_with(parent: int) -> None:
+    """A pool's process holds both ends of the queue it waits for, so a trainer that is killed closes nothing."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(0)
