@@ -190,6 +190,7 @@ def test_what_a_run_leaves_behind(run):
     for name in (
         "config.yaml", "metrics.jsonl", "scores.jsonl", "goal/goal.mp4", "goal/key_frame.png", "goal/similarity.png",
         "goal/goal.json", "goal/generated/video.mp4", "videos/episode_beside_goal.mp4", "plots/learning_curve.png",
+        "startup.json",
     ):  # fmt: skip
         assert (logdir / name).stat().st_size > 0, name
     metrics = {key for line in (logdir / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)}
@@ -197,6 +198,8 @@ def test_what_a_run_leaves_behind(run):
         reward/share reward/video_spread reward/latency_ms reward/pending fb/loss fb/ortho fps/policy
         fps/train train/loss/image""".split()
     assert not set(wanted) - metrics
+    marks = json.loads((logdir / "startup.json").read_text())["seconds"]
+    assert 0 < marks["imports"] < marks["agent"] < marks["step"] <= marks["filled"] < marks["train_step"]
 
 
 def test_the_policy_can_be_used_alone(run):

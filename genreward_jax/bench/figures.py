@@ -97,6 +97,21 @@ def table(items: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines[1:])
 
 
+def markdown(items: Mapping[str, Mapping[str, Any]]) -> str:
+    """The items of a bench.json as tables for a document."""
+    lines = []
+    for number_, item in items.items():
+        lines += ["", f"{number_}. {item['title']}", "", "| | median | from | to | |", "|---|---|---|---|---|"]
+        for figure in item["figures"]:
+            note = figure["note"]
+            if figure.get("goal") is not None:
+                note = f"goal {figure['goal']:g}: {'reached' if figure['reached'] else 'not reached'} {note}".rstrip()
+            spread = [number(figure[name]) for name in ("least", "largest")] if len(figure["values"]) > 1 else ["", ""]
+            cells = [figure["name"], f"{number(figure['median'])} {figure['unit']}".rstrip(), *spread, note]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
 def _row(figure: Mapping[str, Any], width: int) -> str:
     text = f"{figure['name']:<{width}}  {number(figure['median']):>9} {figure['unit']:<9}"
     if len(figure["values"]) > 1:

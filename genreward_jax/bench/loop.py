@@ -9,6 +9,7 @@ import elements
 
 from genreward_jax import config as config_lib
 from genreward_jax import parts
+from genreward_jax.bench import timeline
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import TASK, Scale
 from genreward_jax.device import prepare_jax
@@ -78,7 +79,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     item = Item("training loop, environment steps/s")
     with tempfile.TemporaryDirectory(prefix="genreward-bench-") as scratch:
         for envs in scale.envs:
-            _measure(item, scale, envs, Path(scratch), flags, say)
+            _measure(item, scale, envs, Path(scratch), flags, say, out)
     item.notes.append(
         "the same seed, task, train ratio and agent; each figure ends when the train step and the rewards that the "
         "steps set going are done; goal: the reward costs 3 % at most"
@@ -86,11 +87,13 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     return item
 
 
-def _measure(item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str], say: Callable[[str], None]) -> None:
+def _measure(
+    item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str], say: Callable[[str], None], out: Path
+) -> None:
     contestants = {}
     try:
         for name, method in ((PLAIN, "none"), (LEARNING, "genreward"), (FROZEN, "genreward")):
-            if name == LEARNING and scale.name == "quick":
+            if name == LEARNING and (scale.name == "quick" or (scale.name == "default" and envs > 1)):
                 continue
             say(f"{envs} environment(s): making the run '{name}'")
             logdir = scratch / f"{envs}-{len(contestants)}"
@@ -112,5 +115,7 @@ def _measure(item: Item, scale: Scale, envs: int, scratch: Path, flags: list[str
         item.figures.append(Figure(f"{envs} env, age of a reward when it arrives", "ms", latency))
         steps = [ms / 1000 * sum(speed) / len(speed) for ms in latency]
         item.figures.append(Figure(f"{envs} env, the same in environment steps", "steps", steps))
+        if envs == scale.envs[0]:
+            timeline.picture(contestants[FROZEN], out / "timeline.png", say)
     finally:
         [contestant.close() for contestant in contestants.values()]

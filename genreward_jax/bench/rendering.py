@@ -16,7 +16,7 @@ from genreward_jax.bench.scale import Scale
 
 TASK, GOAL = "shelf_place", 10.0
 SIZES = {"quick": (64,), "default": (64, 480), "full": (64, 128, 256, 480)}
-SECONDS = {"quick": 0.3, "default": 1.5, "full": 5.0}  # a round of one variant
+SECONDS = {"quick": 0.3, "default": 1.0, "full": 5.0}  # a round of one variant
 
 
 class Painter:

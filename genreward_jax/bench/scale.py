@@ -39,6 +39,6 @@ TINY = "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 
 
 SCALES = {
     "quick": Scale("quick", "smoke", (1,), 32, 1, 1, 1, (1, 2), 1, tuple(TINY)),
-    "default": Scale("default", "cpu", (1, 4), 128, 5, 2, 8, (1, 4, 16), 3),
+    "default": Scale("default", "cpu", (1, 4), 128, 3, 2, 6, (1, 4, 16), 2),
     "full": Scale("full", "cpu", (1, 4, 16), 256, 8, 4, 12, (1, 2, 4, 8, 16), 5),
 }

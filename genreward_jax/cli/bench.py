@@ -65,8 +65,8 @@ def _child(item: str, scale: str, flags: list[str], out: Path) -> int:
 
 def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> int:
     from genreward_jax import provenance
-    from genreward_jax.bench.figures import table
-    from genreward_jax.rundir import write_json
+    from genreward_jax.bench.figures import markdown, table
+    from genreward_jax.rundir import write_json, write_text
 
     out.mkdir(parents=True, exist_ok=True)
     report = {"date": time.strftime("%Y-%m-%d %H:%M"), "scale": scale, "flags": flags, "commit": provenance.commit()}
@@ -90,6 +90,7 @@ def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> 
             found.unlink()
             log.unlink()
         write_json(out / "bench.json", report)
+    write_text(out / "bench.md", markdown(report["items"]))
     print(table(report["items"]))
     print(f"\n{provenance.sentence()}; {time.time() - begun:.0f} s; {out / 'bench.json'} has every round.")
     return 1 if failed else 0

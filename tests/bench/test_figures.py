@@ -2,7 +2,7 @@
 
 import pytest
 
-from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients, table
+from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, markdown, quotients, table
 
 
 def test_variants_take_turns_and_each_begins_once():
@@ -39,3 +39,15 @@ def test_the_table_shows_median_spread_unit_goal_and_notes():
     assert lines[1].split() == ["plain", "2", "ms", "[1", "to", "30,", "3", "rounds]"]
     assert lines[2].split() == ["ours", "/", "plain", "0.5", "goal", "0.97:", "NOT", "reached"]
     assert lines[3].strip() == "(on noise)"
+
+
+def test_the_same_as_a_table_for_a_document():
+    item = Item("steps", [Figure("plain", "ms", [1, 30, 2]), Ratio("ours / plain", "", [0.5], goal=0.97)])
+    assert markdown({"2": item.as_dict()}).splitlines() == [
+        "2. steps",
+        "",
+        "| | median | from | to | |",
+        "|---|---|---|---|---|",
+        "| plain | 2 ms | 1 | 30 |  |",
+        "| ours / plain | 0.5 |  |  | goal 0.97: not reached |",
+    ]
