@@ -51,10 +51,16 @@ class Contestant:
         self.loop = Loop(self.run, first_evaluation_and_driver(self.run, 0))
         updates = self.run.updates
         while updates < 2:
-            self.loop.advance()
+            self.advance()
         self.settle()
         if freeze:
             agent.freeze_fb()
+
+    def advance(self) -> None:
+        """One step of every environment; Ctrl-C, which a run's own parts catch, ends the benchmark."""
+        if self.run.stop():
+            raise KeyboardInterrupt
+        self.loop.advance()
 
     def settle(self) -> None:
         """Until neither a train step nor a reward is under way."""
@@ -65,7 +71,7 @@ class Contestant:
         """Environment steps a second over ``steps`` steps, with all that they set going."""
         begun, first = time.perf_counter(), int(self.run.step)
         while self.run.step < first + steps:
-            self.loop.advance()
+            self.advance()
         self.settle()
         return (int(self.run.step) - first) / (time.perf_counter() - begun)
 

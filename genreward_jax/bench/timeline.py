@@ -38,7 +38,7 @@ def record(contestant: Any) -> dict[str, Spans]:
         zero = time.perf_counter()
         jax.profiler.start_trace(folder)
         while time.perf_counter() - zero < 2 * SECONDS or not asked:
-            contestant.loop.advance()
+            contestant.advance()
         contestant.settle()
         jax.profiler.stop_trace()
         shaper.pay = ask
