@@ -39,17 +39,18 @@ def _measure(item: Item, family: str, config: object, scale: Scale, say: Callabl
 
     spec = bridge_spec(config.update({"model.family": family}), None)
     with Bridge(spec, {"encode_video"}, on_event=lambda text: None) as bridge:
+        counts = scale.windows if scale.name != "default" or family == "embedded" else scale.windows[:2]
         size, device = bridge.frame_size, bridge.describe()["device"]
         name = f"{Path(family).name if size == config.env.metaworld.size[0] else 'untrained'}, {size} pixels, {device}"
         rng = np.random.default_rng(0)
-        windows = [rng.integers(0, 256, (FRAMES, size, size, 3), np.uint8) for _ in range(max(scale.windows))]
+        windows = [rng.integers(0, 256, (FRAMES, size, size, 3), np.uint8) for _ in range(max(counts))]
         ask = lambda count: lambda: _ask(bridge, windows[:count])
-        [_ask(bridge, windows[:count]) for count in scale.windows]  # warm, each shape once
+        [_ask(bridge, windows[:count]) for count in counts]  # warm, each shape once
         say(name)
-        found = in_turns({count: ask(count) for count in scale.windows}, 1 if scale.name == "quick" else 8, say)
+        found = in_turns({count: ask(count) for count in counts}, 1 if scale.name == "quick" else 5, say)
         for count, values in found.items():
             item.figures.append(Figure(f"{name}: {count} windows at once", "ms", values))
-        most = max(scale.windows)
+        most = max(counts)
         ratio = [most * x for x in quotients(found[1], found[most])]
         item.figures.append(Ratio(f"{name}: speed of {most} at once by one after the other", "", ratio))
         item.figures += _moved(bridge, windows[0], name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 2.5  # drawn
+BEFORE = 8  # steps of the first environment before the row that is paid
 # Row of the picture to the Python calls (as the profiler names them) whose time it shows.
 CALLS = {
     "environment\n(its own process)": ("repairs.py", " _receive"),
@@ -22,7 +23,7 @@ Spans = list[tuple[float, float]]  # (start, end) in seconds
 
 
 def record(contestant: Any) -> dict[str, Spans]:
-    """Plays a loop for some seconds under the profiler: row of the picture to what was at work when."""
+    """Plays a loop past a row that is paid, under the profiler: row of the picture to what was at work when."""
     import jax
 
     asked: Spans = []
@@ -33,11 +34,13 @@ def record(contestant: Any) -> dict[str, Spans]:
         answer.add_done_callback(lambda _: asked.append((begun - zero, time.perf_counter() - zero)))
         return answer
 
+    interval = int(contestant.config.reward.interval)
+    while shaper.workers[0].step % interval != interval - BEFORE:  # the profiler keeps a million events, some seconds
+        contestant.advance()
     with tempfile.TemporaryDirectory(prefix="genreward-trace-") as folder:
-        shaper.pay = pay
-        zero = time.perf_counter()
         jax.profiler.start_trace(folder)
-        while time.perf_counter() - zero < 2 * SECONDS or not asked:
+        shaper.pay, zero = pay, time.perf_counter()
+        while time.perf_counter() - zero < SECONDS:
             contestant.advance()
         contestant.settle()
         jax.profiler.stop_trace()
@@ -62,17 +65,15 @@ def spans(events: list[dict[str, Any]]) -> dict[str, Spans]:
 
 
 def draw(path: Path, rows: dict[str, Spans], title: str) -> None:
-    """Bars over time, a row for each kind of work, around the first reward that was asked for."""
+    """Bars over time, a row for each kind of work."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    start = max(0.0, rows[REWARD][0][0] - SECONDS / 2) if rows[REWARD] else 0.0
     figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
     for row, kept in enumerate(rows.values()):
-        bars = [(a - start, b - a) for a, b in kept if b > start and a < start + SECONDS]
-        axes.broken_barh(bars, (row - 0.35, 0.7), color=COLORS[row])
+        axes.broken_barh([(a, b - a) for a, b in kept], (row - 0.35, 0.7), color=COLORS[row])
     axes.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(0, SECONDS), xlabel="seconds", title=title)
     axes.invert_yaxis()
     figure.savefig(path, dpi=110)
