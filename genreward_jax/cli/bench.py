@@ -92,7 +92,8 @@ def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> 
         write_json(out / "bench.json", report)
     write_text(out / "bench.md", markdown(report["items"]))
     print(table(report["items"]))
-    print(f"\n{provenance.sentence()}; {time.time() - begun:.0f} s; {out / 'bench.json'} has every round.")
+    origin = f"commit {report['commit'] or 'unknown'}, {report['machine']}"
+    print(f"\n{origin}; {time.time() - begun:.0f} s; {out / 'bench.json'} has every round.")
     return 1 if failed else 0
 
 
