@@ -81,6 +81,7 @@ class Agent(embodied.jax.agent.Agent):
         self._change = threading.RLock()  # a train step, and changes of single parameters, exclude each other
         super().__init__(model, *args)
         self._goal_set = self._frozen = False
+        self._programs: dict[bool, Any] = {}  # train steps by whether FB learns in them, but the one in use
         self.embed_state: Callable[[np.ndarray], np.ndarray] | None = None  # uint8 (N, H, W, 3) to float32 (N, n)
         self._drift = embodied.jax.transform.apply(
             nj.pure(model.drift),
@@ -135,7 +136,7 @@ class Agent(embodied.jax.agent.Agent):
 
     def compile_train(self) -> None:
         """Compiles the train step ahead of the first one; may run on another thread than the policy."""
-        with self._change, self.train_mesh:
+        with self._change:
             self._compile_train()
 
     def train_cost(self) -> tuple[float, float]:
@@ -180,6 +181,33 @@ class Agent(embodied.jax.agent.Agent):
             copy = {COPY + key.removeprefix("enc/"): np.array(value) for key, value in live.items()}
             self._assign({**copy, f"{FB}frozen/value": np.array(True)})
             self._frozen = True
+            self._choose_program()
+
+    def _choose_program(self) -> None:
+        """Takes the train step with FB's update or the one without; the first time that one is compiled, when used."""
+        learns, model = not self._frozen, self.model
+        if learns == model.learns_fb:
+            return
+        self._programs[model.learns_fb] = self._train
+        model.learns_fb = learns
+        self._train = self._programs.pop(learns, None) or self._make_train()
+
+    def _make_train(self) -> Any:
+        """The train step as upstream makes it, parameters that no policy reads given away; compiled when called."""
+        shardings, tm, ts = self.train_params_sharding, self.train_mirrored, self.train_sharded
+        kept = {key: value for key, value in shardings.items() if key in self.policy_keys}
+        given = {key: value for key, value in shardings.items() if key not in self.policy_keys}
+        return embodied.jax.transform.apply(
+            nj.pure(self.model.train),
+            self.train_mesh,
+            (given, kept, tm, ts, ts),
+            (shardings, ts, ts, tm),
+            self.partition_rules[1],
+            return_params=True,
+            donate_params=True,
+            first_outnums=(3,),
+            use_shardmap=self.jaxcfg.use_shardmap,
+        )
 
     def encoder_drift(self, images: np.ndarray | Mapping[str, np.ndarray]) -> float:
         """How far the encoder has moved since FB was frozen: relative L2 distance of its tokens; 0 before.
@@ -257,6 +285,7 @@ class Agent(embodied.jax.agent.Agent):
             if self.model.fb is not None:
                 self._goal_set = bool(jax.device_get(self.params[f"{FB}goal/value"]).any())
                 self._frozen = bool(jax.device_get(self.params[f"{FB}frozen/value"]))
+                self._choose_program()
 
     def _assign(self, values: Mapping[str, np.ndarray]) -> None:
         """Sets single parameters wherever a copy of them is held, each copy a buffer of its own."""

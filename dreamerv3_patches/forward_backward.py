@@ -65,7 +65,7 @@ class ForwardBackward(nj.Module):
     state, each through a linear map; ``dino``, embeddings of the frame, less their running mean, at one scale.
 
     State variables beside the networks: the goal, and whether training is over (``frozen``), so that one compiled
-    program serves every goal, and freezing compiles nothing; running figures.
+    program serves every goal; running figures.
     """
 
     def __init__(self, act_space: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -192,6 +192,22 @@ def test_freezing_stops_fb_for_good_and_nothing_else(agent):
     assert agent.encoder_drift(batch(agent)["image"][0]) > 1e-6
 
 
+def test_a_frozen_train_step_leaves_fb_out_and_loading_brings_it_back(agent):
+    """Two programs, each compiled once: with FB's update and without."""
+    start = agent.save()
+    train(agent, 2)
+    learning, size = agent._train, agent.train_cost()[0]
+    agent.freeze_fb()
+    assert agent._train is not learning
+    train(agent, 2)
+    assert agent.train_cost()[0] < size
+    agent.load(start)
+    assert "fb/loss" in train(agent, 2)
+    networks = [key for key in start["params"] if key.startswith("fb/forward0/") and key.endswith("kernel")]
+    after = agent.save()["params"]
+    assert networks and not any(np.array_equal(start["params"][key], after[key]) for key in networks)
+
+
 def test_slow_copies_follow_by_the_target_rate(agent):
     rate = fb_section()["target_rate"]
     old = agent.save()["params"]
