@@ -8,12 +8,25 @@ import pickle
 import signal
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any
 
 import cloudpickle
+import portal
+
+from genreward_jax.orphans import end_with_parent
 
 
 class EnvCrash(RuntimeError):
     """An environment's process ended without a word, or failed with an error that cannot travel."""
+
+
+class Process(portal.Process):
+    """portal's, but it ends with a parent that is killed while it starts: portal's own waits at a barrier for ever."""
+
+    @staticmethod
+    def _wrapper(*args: Any) -> None:
+        end_with_parent()
+        portal.Process._wrapper(*args)
 
 
 def serve(index: int, pipe: Connection, ctor: bytes) -> None:

@@ -62,11 +62,14 @@ def repair_shard_map() -> None:
 
 
 def repair_driver() -> None:
-    """Mends: portal 3.8 gives an environment's process no context, and upstream's loop sleeps 0.1 s when idle.
+    """Mends: portal 3.8 gives an environment's process no context, its processes outlive a parent that is killed while
+    they start, and upstream's loop sleeps 0.1 s when idle.
 
     Can go: when upstream's server fits today's portal and waits without sleeping.
     """
-    driver = _module("embodied.core.driver").Driver
+    module = _module("embodied.core.driver")
+    replace_names(module, "portal", Process=env_server.Process)
+    driver = module.Driver
     driver._env_server = staticmethod(env_server.serve)
     driver._receive = _receive
     driver.close = _close

@@ -5,10 +5,7 @@ threads.
 """
 
 import multiprocessing
-import os
 import signal
-import threading
-import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import numpy as np
 
 from genreward_jax import loggers, parts
 from genreward_jax.evaluation.episodes import Episode
+from genreward_jax.orphans import end_with_parent
 
 FPS = 16.0  # of episodes' videos: an agent step each
 
@@ -27,7 +25,7 @@ class Artist:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
         self.work: list[Future] = []
 
     def run(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
@@ -50,9 +48,9 @@ class Artist:
         return [failure for failure in failures if failure is not None]
 
 
-def _begin(parent: int) -> None:
+def _begin() -> None:
     """What the process does first: leaves signals to the trainer, and sees to it that it does not outlive it."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the trainer closes it
         signal.signal(number, signal.SIG_IGN)
 
@@ -82,10 +80,3 @@ def curve_rows(folder: Path) -> list[dict[str, Any]]:
                 score, success = row[f"{kind}/score"], row.get(f"{kind}/success", 0.0)
                 rows.append({"step": row["step"], "score": score, "success": success, "kind": kind})
     return rows
-
-
-def _end_with(parent: int) -> None:
-    """A pool's process holds both ends of the queue it waits for, so a trainer that is killed closes nothing."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(0)
