@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from genreward_jax import parts
 from genreward_jax.config import parse
+from genreward_jax.errors import UserError
 from genreward_jax.rewarding import make_rewarding
 from genreward_jax.video import write_video
 from genreward_jax.windows import sample_indices
@@ -105,10 +107,11 @@ def test_a_run_goes_on_with_its_own_goal(family, tmp_path, monkeypatch):
         def __init__(self, spec, capabilities, on_event):
             pass
 
-        def start(self):
+        def start(self, wait=True):
             pass
 
-        close = start
+        def close(self):
+            pass
 
         def add_reward(self, name, spec):
             pass
@@ -140,6 +143,27 @@ def test_a_run_goes_on_with_its_own_goal(family, tmp_path, monkeypatch):
             shutil.rmtree(tmp_path / "cache" / name, ignore_errors=True)
     assert len(made) == 1 and digests[0] == digests[1]
     assert goals.load_goal(tmp_path / "run" / "goal").digest == digests[0]
+
+
+def test_something_else_is_done_while_the_model_process_starts(family, tmp_path):
+    """Its failure ends the bridge; a family that there is not is refused before."""
+    write_video(tmp_path / "goal.mp4", np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8), 8)
+    config, seen = configuration(family, "--goal.source", str(tmp_path / "goal.mp4")), []
+
+    def meanwhile():
+        seen.append(True)
+        raise RuntimeError("no agent")
+
+    def make(config):
+        make_rewarding(config, parts.check(config), tmp_path, say=lambda text: None, meanwhile=meanwhile)
+
+    before = len(psutil.Process().children())
+    with pytest.raises(UserError, match="no folder here"):
+        make(config.update({"model.family": str(tmp_path / "none")}))
+    assert seen == []
+    with pytest.raises(RuntimeError, match="no agent"):
+        make(config)
+    assert seen == [True] and len(psutil.Process().children()) == before
 
 
 def render(seed, actions, folder):
