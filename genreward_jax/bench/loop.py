@@ -122,7 +122,7 @@ def _measure(
         item.figures.append(Figure(f"{envs} env, age of a reward when it arrives", "ms", latency))
         steps = [ms / 1000 * sum(speed) / len(speed) for ms in latency]
         item.figures.append(Figure(f"{envs} env, the same in environment steps", "steps", steps))
-        if envs == scale.envs[0]:
+        if envs == scale.envs[0] and scale.name != "quick":
             timeline.picture(contestants[FROZEN], out / "timeline.png", say)
     finally:
         [contestant.close() for contestant in contestants.values()]
