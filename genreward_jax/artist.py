@@ -29,12 +29,12 @@ class Artist:
         self.work: list[Future] = []
 
     def run(self, folder: Path, config: elements.Config, played: list[Episode], goal: np.ndarray | None) -> None:
-        """A run's learning curve, and its first filmed episode beside the goal video; returns at once."""
+        """A run's learning curve, its first filmed episode, and that beside the goal video; returns at once."""
         suite, task = parts.split_task(config.task)
         title = f"{task}, {config.env[suite].reward} reward, {config.method}"
         caption = f"seed {config.seed}, preset {config.preset}, {config.jax.platform}"
         filmed = [np.stack(episode.frames) for episode in played if episode.frames]
-        shown = filmed[0] if filmed and goal is not None else None
+        shown = filmed[0] if filmed else None
         self.work.append(self.pool.submit(_draw_run, str(folder), title, caption, goal, shown))
 
     def video(self, path: Path, episode: Episode) -> None:
@@ -68,6 +68,8 @@ def _draw_run(folder: str, title: str, caption: str, goal: np.ndarray | None, ep
     path = Path(folder)
     learning_curve(path / "plots" / "learning_curve.png", curve_rows(path), title=title, caption=caption)
     if episode is not None:
+        _write_video(str(path / "videos" / "episode.mp4"), episode)
+    if episode is not None and goal is not None:
         _write_video(str(path / "videos" / "episode_beside_goal.mp4"), beside(goal, episode))
 
 

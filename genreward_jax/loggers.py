@@ -11,6 +11,7 @@ import numpy as np
 from genreward_jax.errors import UserError
 
 SCORES = r"^(episode|eval)/(score|score_env|success|success_last|length)$|^eval/episodes$"
+EACH = r"^eval/each_(score|success)$"  # of every evaluation episode: lists, in scores.jsonl only
 
 
 class JSONLines:
@@ -19,20 +20,26 @@ class JSONLines:
     Args:
         path: The file; lines of a run that is continued follow those that are there.
         pattern: Regular expression on the metric's name.
+        lists: The same for those that are written as lists of numbers; '' for none.
     """
 
-    def __init__(self, path: Path, pattern: str = ".*") -> None:
+    def __init__(self, path: Path, pattern: str = ".*", lists: str = "") -> None:
         self.path = Path(path)
         self.pattern = re.compile(pattern)
+        self.lists = re.compile(lists) if lists else None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
 
     def __call__(self, summaries) -> None:
-        lines: dict[int, dict[str, float]] = collections.defaultdict(dict)
+        number = lambda value: float(value) if np.isfinite(value) else None  # JSON knows no NaN
+        lines: dict[int, dict[str, float | list[float]]] = collections.defaultdict(dict)
         for step, name, value in summaries:
-            if not isinstance(value, str) and value.ndim == 0 and self.pattern.search(name):
-                value = float(value)
-                lines[step][name] = value if np.isfinite(value) else None
+            if isinstance(value, str):
+                continue
+            if value.ndim == 0 and self.pattern.search(name):
+                lines[step][name] = number(value)
+            elif value.ndim == 1 and self.lists and self.lists.search(name):
+                lines[step][name] = [number(each) for each in value]
         with self.path.open("a") as file:
             file.writelines(json.dumps({"step": step, **scalars}) + "\n" for step, scalars in lines.items())
 
@@ -58,7 +65,7 @@ def make_logger(folder: Path, outputs: tuple[str, ...], run_name: str) -> elemen
     Raises:
         UserError: an output that does not exist, or whose package is not installed.
     """
-    sinks = [JSONLines(folder / "metrics.jsonl"), JSONLines(folder / "scores.jsonl", SCORES)]
+    sinks = [JSONLines(folder / "metrics.jsonl"), JSONLines(folder / "scores.jsonl", SCORES, EACH)]
     makers = {
         "tensorboard": lambda: TensorBoard(folder / "tensorboard"),
         "wandb": lambda: elements.logger.WandBOutput(run_name),

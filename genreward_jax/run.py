@@ -12,7 +12,7 @@ from genreward_jax import loggers, parts
 from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.episodes import EpisodeStats
-from genreward_jax.evaluation.episodes import SEED, play, said_success, summary
+from genreward_jax.evaluation.episodes import SEED, each, play, said_success, summary
 from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding
@@ -67,7 +67,7 @@ def evaluate(run: Run, episodes: int) -> None:
     env = partial(eval_env, config)
     played = play(run.agent, env, episodes, config.run.envs, film=1, parallel=not config.run.debug, stop=run.stop)
     figures = summary(played)
-    run.logger.add(figures)
+    run.logger.add({**figures, **each(played)})
     run.logger.write()
     run.progress.say(
         f"Step {step}: evaluation over {episodes} episode{'s' * (episodes > 1)}: return {figures['eval/score']:.1f}"

@@ -14,7 +14,7 @@ import elements
 import embodied
 import numpy as np
 
-from genreward_jax import frame_states, loggers, parts, report
+from genreward_jax import frame_states, loggers, parts, provenance, report
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.device import cores, prepare_jax
 from genreward_jax.episodes import EpisodeStats
@@ -208,6 +208,7 @@ def train(config: elements.Config) -> int:
             rewarding.goal.save(folder / "goal")
         run = make_run(config, folder, agent, rewarding, stop, startup)
         folder.keep_config(config)
+        provenance.keep(folder.path)
         return go(run, continued)
     except BaseException as error:
         # A run that never began, or was refused before it had anything worth keeping, leaves no trace.

@@ -190,7 +190,7 @@ def test_what_a_run_leaves_behind(run):
     for name in (
         "config.yaml", "metrics.jsonl", "scores.jsonl", "goal/goal.mp4", "goal/key_frame.png", "goal/similarity.png",
         "goal/goal.json", "goal/generated/video.mp4", "videos/episode_beside_goal.mp4", "plots/learning_curve.png",
-        "startup.json",
+        "startup.json", "provenance.json", "videos/episode.mp4",
     ):  # fmt: skip
         assert (logdir / name).stat().st_size > 0, name
     metrics = {key for line in (logdir / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)}

@@ -8,10 +8,11 @@ import elements
 import numpy as np
 import pytest
 
-from genreward_jax import loggers
+from genreward_jax import loggers, provenance
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.config import parse
 from genreward_jax.errors import UserError
+from genreward_jax.evaluation import episodes
 from genreward_jax.rundir import RunDirectory, default_logdir
 
 
@@ -177,6 +178,30 @@ def test_logs_of_steps_that_are_done_again_are_dropped(tmp_path):
         file.write('{"step": 4, "episode/sc')  # cut off by a kill
     loggers.drop_after(tmp_path, 2)
     assert [row["step"] for row in loggers.read_scores(tmp_path)] == [1, 2]
+
+
+def test_each_evaluation_episode_is_kept_beside_their_mean(tmp_path):
+    """The paper's spread is over episodes: it cannot be had from means. metrics.jsonl stays a file of scalars."""
+    played = [episodes.Episode(score=1.5, success=1.0), episodes.Episode(score=3.5)]  # the second does not say
+    logger = loggers.make_logger(tmp_path, (), "name")
+    logger.add({**episodes.summary(played), **episodes.each(played)})
+    logger.close()
+    (row,) = loggers.read_scores(tmp_path)
+    assert row["eval/each_score"] == [1.5, 3.5] and row["eval/score"] == 2.5
+    assert row["eval/each_success"] == [1.0, None]
+    assert "each" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_run_says_once_what_each_of_its_starts_ran_on(tmp_path, monkeypatch):
+    provenance.keep(tmp_path)
+    provenance.keep(tmp_path)
+    (first,) = provenance.read(tmp_path)
+    assert first["machine"] == provenance.machine()
+    monkeypatch.setattr(provenance, "commit", lambda: "abcdef0")
+    provenance.keep(tmp_path)
+    assert [start["commit"] for start in provenance.read(tmp_path)] == [first["commit"], "abcdef0"]
+    (tmp_path / "provenance.json").write_text("{")
+    assert provenance.read(tmp_path) == []
 
 
 def test_an_unknown_logger_output_is_a_sentence(tmp_path):

@@ -115,3 +115,9 @@ def summary(played: list[Episode]) -> dict[str, float]:
         "eval/length": mean("length"),
         "eval/episodes": float(len(played)),
     }
+
+
+def each(played: list[Episode]) -> dict[str, np.ndarray]:
+    """Every episode's own return and success, (episodes,), named as they are logged."""
+    names = ("score", "success")
+    return {f"eval/each_{name}": np.array([getattr(episode, name) for episode in played]) for name in names}
