@@ -17,7 +17,7 @@ from genreward_jax.goals import Goal
 from genreward_jax.methods import named_terms
 from genreward_jax.rewards.base import Payment, Window
 from genreward_jax.video import fit
-from genreward_jax.windows import sample_indices
+from genreward_jax.windows import resolved, sample_indices
 from torch_bridge.client import Bridge, BridgeSpec, RewardSpec
 from torch_bridge.families import resolve
 from torch_bridge.hub import is_hub_id
@@ -89,6 +89,10 @@ class GenReward:
         flags = {"alpha": alpha, "interval": int(interval), "frames": int(frames), "baseline": baseline}
         self.terms = named_terms(rewards, {**read_yaml("defaults")["reward"], **flags})
         self.frames = int(frames)
+        self._schedules = {
+            term.name: resolved(term.reward_class()(None, **term.settings).schedule(), self.frames)
+            for term in self.terms
+        }
         self._only = self.terms[0].name if isinstance(rewards, str) else ""
         self._settings = {**flags, "rewards": rewards, "device": device, "threads": int(threads), "say": say}
         self._models = os.fspath(models) if isinstance(models, os.PathLike) else models
@@ -205,19 +209,31 @@ class GenReward:
         each = [extra]
         if batched:
             each = [{k: _nth(value, i, len(windows), k) for k, value in extra.items()} for i in range(len(windows))]
-        asked = [self.window(window, **more) for window, more in zip(windows, each, strict=True)]
-        answers = {term.name: [self.pay(term.name, window) for window in asked] for term in self.terms}
+        answers = {}
+        for name in self._schedules:
+            asked = [self.window(window, name=name, **more) for window, more in zip(windows, each, strict=True)]
+            answers[name] = [self.pay(name, window) for window in asked]
         values = {name: np.array([_number(name, a.result()) for a in given]) for name, given in answers.items()}
         result = values if batched else {name: float(value[0]) for name, value in values.items()}
         return result[self._only] if self._only else result
 
     def window(
-        self, frames: Any, actions: Any = None, env_rewards: Any = None, ended: bool = False, step: int | None = None
+        self,
+        frames: Any,
+        actions: Any = None,
+        env_rewards: Any = None,
+        ended: bool = False,
+        step: int | None = None,
+        name: str = "",
     ) -> Window:
-        """A window as rewards see it: the frames sampled and fitted; arguments as of a call."""
+        """A window as the reward ``name`` (the first) sees it: frames sampled and fitted; arguments as of a call."""
         frames = check_frames(frames)
-        count = len(frames)
-        sampled = fit(frames[sample_indices(count, self.frames)], self.frame_size)
+        count, schedule = len(frames), self._schedules[name or self.terms[0].name]
+        if schedule.recent:  # the first frame stands in for those before it
+            seen = np.maximum(count - 1 - schedule.stride * np.arange(schedule.recent)[::-1], 0)
+        else:
+            seen = sample_indices(count, schedule.frames)
+        sampled = fit(frames[seen], self.frame_size)
         actions = np.zeros((count, 0), np.float32) if actions is None else np.asarray(actions, np.float32)
         env_rewards = np.zeros(count, np.float32) if env_rewards is None else np.asarray(env_rewards, np.float32)
         return Window(sampled, actions, env_rewards, {}, bool(ended), count if step is None else int(step))

@@ -18,9 +18,11 @@ from genreward_jax.fb import settings as fb_settings
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import expert_ends, goal_video
 from genreward_jax.methods import Term
+from genreward_jax.rewards.base import Schedule
 from genreward_jax.shaping import RewardShaper
-from genreward_jax.suites import rows_show, split_task
+from genreward_jax.suites import rows_show
 from genreward_jax.video import fit
+from genreward_jax.windows import resolved
 
 SLOTS = 8  # a frame is fetched with its row, so only rows on their way hold one
 
@@ -162,6 +164,12 @@ def fb_goal(config: elements.Config, goal: Any, call: Callable[[str, np.ndarray]
     return frame_states.goal_states(goal, ends, call, fb, min(config.env[suite].size))
 
 
+def frame_schedules(terms: list[Term], frames: int) -> tuple[Schedule, ...]:
+    """Schedules of the terms that look at frames: an environment draws large frames for these and no others."""
+    looking = [term for term in terms if term.reward_class().wants_frames]
+    return tuple({resolved(term.reward_class()(None, **term.settings).schedule(), frames): None for term in looking})
+
+
 def _take(slots: list[FrameSlots], worker: int, slot: int) -> np.ndarray:
     return slots[worker].take(slot)
 
@@ -171,22 +179,14 @@ def _add_slots(rewarding: Rewarding, config: elements.Config, frame_size: int) -
     wanted = any(term.reward_class().wants_frames for term in rewarding.terms)
     if not wanted or rows_show(config, frame_size):
         return
-    suite, _ = split_task(config.task)
-    for term in rewarding.terms:
-        reward = term.reward_class()
-        if reward.wants_frames and reward(None, **term.settings).schedule().kind == "end":
-            raise UserError(
-                f"The reward '{term.name}' wants the whole episode at {frame_size} pixels, which only the agent's own "
-                f"image size allows: use a model that wants {config.env[suite].size[0]} pixels."
-            )
+    schedules = frame_schedules(rewarding.terms, config.reward.frames)
     for _ in range(config.run.envs):
         slots = FrameSlots.create(frame_size, SLOTS)
         rewarding.slots.append(slots)
         rewarding.env_settings.append(
             {
                 "frame_size": frame_size,
-                "frame_interval": int(config.reward.interval),
-                "frame_count": int(config.reward.frames),
+                "frame_schedules": schedules,
                 "frame_slots": slots.name,
             }
         )

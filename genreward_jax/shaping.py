@@ -18,7 +18,7 @@ import numpy as np
 from genreward_jax.errors import UserError
 from genreward_jax.methods import Term
 from genreward_jax.rewards.base import Payment, Reward, Window
-from genreward_jax.windows import sample_indices, sampled_steps
+from genreward_jax.windows import frame_steps, looks_at, resolved, sample_indices
 
 Row = dict[str, np.ndarray]
 KEPT_FRAME = "log/reward_frame"  # upstream's replay drops what is named log/
@@ -26,15 +26,15 @@ KEPT_FRAME = "log/reward_frame"  # upstream's replay drops what is named log/
 
 @dataclass
 class _Collector:
-    """What one term has gathered of one environment since the row it last paid."""
+    """What one term has gathered of one environment since the row it last paid; frames it may still look at."""
 
-    frames: dict[int, np.ndarray] = field(default_factory=dict)  # by offset 1..interval
+    frames: dict[int, np.ndarray] = field(default_factory=dict)  # by step since the reset
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[np.ndarray] = field(default_factory=list)
     outputs: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
 
-    def clear(self) -> None:
-        self.frames.clear()
+    def clear(self, keep_frames_from: int) -> None:
+        self.frames = {step: frame for step, frame in self.frames.items() if step >= keep_frames_from}
         self.actions.clear()
         self.rewards.clear()
         self.outputs.clear()
@@ -70,7 +70,7 @@ class RewardShaper:
     Args:
         terms: The method's summands; none leaves every reward as it is.
         pay: Asks the bridge: ``pay(name, window)`` gives a future Payment. Not called for rewards of the trainer.
-        frame_count: Frames sampled from a window.
+        frame_count: Frames sampled from a window, where a reward has no number of its own.
         frame_of: ``frame_of(worker, slot)`` fetches (and frees) the frame in a shared-memory slot; None when rows
             carry frames of the wanted size in ``image``.
         max_pending_rows: Rows an environment may hold back before :meth:`push` waits for the oldest answer.
@@ -110,16 +110,14 @@ class RewardShaper:
         self.tell = tell
         self.has_memory = [type(reward).observe is not Reward.observe for reward in self.rewards]
         self.diagnostics: dict[str, float] = {}
-        self.schedules = [reward.schedule() for reward in self.rewards]
+        self.schedules = [resolved(reward.schedule(), frame_count) for reward in self.rewards]
         self.pay = pay
         self.annotate = annotate
         self.keep_frames = keep_frames
-        self.frame_count = frame_count
         self.frame_of = frame_of
         self.max_pending_rows = max_pending_rows
         self.wait = wait
         self.say = say
-        self.sampled = [sampled_steps(s.interval, frame_count) for s in self.schedules]
         self.outputs = sorted({key for reward in self.rewards for key in reward.outputs})
         self.workers: dict[int, _Worker] = defaultdict(lambda: _Worker(len(terms)))
         self.waited_s = 0.0
@@ -138,7 +136,7 @@ class RewardShaper:
         if row["is_first"]:
             state.step = 0
             state.previous = None
-            [collector.clear() for collector in state.collectors]
+            [collector.clear(keep_frames_from=1 << 62) for collector in state.collectors]
         else:
             state.step += 1
         answers = self._ask(worker, state, row)
@@ -204,31 +202,37 @@ class RewardShaper:
 
     def _ask(self, worker: int, state: _Worker, row: Row) -> list[tuple[int, "Future[Payment]"]]:
         """Gathers the row for every term and asks those that pay it."""
+        self._gather_frame(worker, state, row)
         if state.previous is None:
             return []
-        frame = self._frame(worker, row)
-        if self.keep_frames and frame is not None and "frame_slot" in row:
-            row[KEPT_FRAME] = frame
         answers = []
         for index, (reward, schedule) in enumerate(zip(self.rewards, self.schedules, strict=True)):
             collector = state.collectors[index]
-            at_end = schedule.kind == "end"
-            # A reward paid at the end keeps every frame: how long the episode will be is not known before.
-            offset = state.step if at_end else (state.step - 1) % schedule.interval + 1
-            if reward.wants_frames and frame is not None and (at_end or offset in self.sampled[index]):
-                collector.frames[offset] = frame
             collector.actions.append(state.previous["action"])
             collector.rewards.append(row["reward"])
             for key in reward.outputs:  # what the policy call of the row before returned belongs to this row's reward
                 if key in state.previous:
                     collector.outputs[key].append(state.previous[key])
-            due = bool(row["is_last"]) if at_end else offset == schedule.interval
+            due = bool(row["is_last"]) if schedule.kind == "end" else state.step % schedule.interval == 0
             if due:
                 window = self._window(index, state, bool(row["is_last"]))
-                collector.clear()
+                behind = (schedule.recent - 1) * schedule.stride if schedule.recent else -1
+                collector.clear(keep_frames_from=state.step - behind)
                 if window is not None:
                     answers.append((index, self._answer(index, window)))
         return answers
+
+    def _gather_frame(self, worker: int, state: _Worker, row: Row) -> None:
+        """Fetches the row's frame, which also frees its slot, and keeps it for the terms that will look at it."""
+        frame = self._frame(worker, row)
+        if frame is None:
+            return
+        if self.keep_frames and "frame_slot" in row:
+            row[KEPT_FRAME] = frame
+        for reward, schedule, collector in zip(self.rewards, self.schedules, state.collectors, strict=True):
+            # How long the episode will be is not known here, so one paid at the end keeps every frame it is given.
+            if reward.wants_frames and looks_at(schedule, state.step):
+                collector.frames[state.step] = frame
 
     def _frame(self, worker: int, row: Row) -> np.ndarray | None:
         if "frame_slot" not in row:
@@ -243,8 +247,11 @@ class RewardShaper:
             return None  # random actions of the prefill: no policy was called
         frames = None
         if reward.wants_frames:
-            kept = sorted(collector.frames) if schedule.kind == "end" else range(1, schedule.interval + 1)
-            frames = np.stack([collector.frames[kept[i]] for i in sample_indices(len(kept), self.frame_count)])
+            steps = frame_steps(schedule, state.step)
+            if schedule.kind == "end" and not schedule.recent:  # where frames were chosen beforehand, of those given
+                kept = sorted(collector.frames)
+                steps = [kept[i] for i in sample_indices(len(kept), schedule.frames)]
+            frames = np.stack([collector.frames[step] for step in steps])
         return Window(
             frames=frames,
             actions=np.stack(collector.actions),

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from genreward_jax.errors import UserError
 from genreward_jax.library import GenReward
 from genreward_jax.shaping import RewardShaper, Row
+from genreward_jax.windows import looks_at
 
 _SLOT, _NO_SLOT = np.int32(0), np.int32(-1)
 
@@ -40,8 +41,8 @@ class Stepper:
 
     def begin(self, worker: int, look: Callable[[], np.ndarray]) -> None:
         """An episode begins; what was gathered of the one before is thrown away."""
-        self._steps[worker] = 0
-        self.shaper.push(worker, self._row(0.0, look, first=True))
+        self._steps[worker], self._looks[worker] = 0, look
+        self.shaper.push(worker, self._row(0.0, look, first=True, sampled=self._is_sampled(0)))
         self.shaper.flush()
 
     def add(self, worker: int, action: Any, reward: Any, ended: bool, look: Callable[[], np.ndarray]) -> None:
@@ -112,10 +113,7 @@ class Stepper:
 
     def _is_sampled(self, step: int) -> bool:
         """Whether some reward looks at the picture of this step of the episode."""
-        for reward, schedule, sampled in zip(
-            self.shaper.rewards, self.shaper.schedules, self.shaper.sampled, strict=True
-        ):
-            in_window = schedule.kind == "end" or (step - 1) % schedule.interval + 1 in sampled
-            if reward.wants_frames and in_window:
-                return True
-        return False
+        return any(
+            reward.wants_frames and looks_at(schedule, step)
+            for reward, schedule in zip(self.shaper.rewards, self.shaper.schedules, strict=True)
+        )

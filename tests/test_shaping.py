@@ -11,7 +11,7 @@ from genreward_jax.errors import UserError
 from genreward_jax.methods import Term
 from genreward_jax.rewards.base import Payment, Reward, Schedule
 from genreward_jax.shaping import RewardShaper, reward_rows
-from genreward_jax.windows import sample_indices, sampled_steps
+from genreward_jax.windows import frame_steps, looks_at, resolved, sample_indices, sampled_steps
 
 INTERVAL, COUNT, LENGTH = 8, 4, 20  # the third window of an episode is cut short and pays nothing
 
@@ -47,6 +47,17 @@ class AtEnd(Reward):
 
     def load(self, state):
         self.seen = int(state["seen"])
+
+
+class Recent(Reward):
+    """Paid at every step, looks at three frames two steps apart: tells which, as digits to the base 100."""
+
+    def schedule(self):
+        return Schedule("every", 1, recent=3, stride=2)
+
+    def __call__(self, window, models=None):
+        assert len(window.actions) == 1
+        return Payment([float(window.frames[:, 0, 0, 0] @ np.array([1e4, 1e2, 1.0]))])
 
 
 def terms(fb=True):
@@ -90,10 +101,14 @@ def expected(rows):
     return rewards
 
 
-def immediate(name, window):
+def answered(payment):
     future = Future()
-    future.set_result(MeanPixel()(window))
+    future.set_result(payment)
     return future
+
+
+def immediate(name, window):
+    return answered(MeanPixel()(window))
 
 
 @pytest.fixture
@@ -268,6 +283,52 @@ def test_frames_come_from_slots_only_where_they_are_sampled():
     np.testing.assert_allclose(out[INTERVAL]["reward_video"], np.mean(first))
     assert taken[:COUNT] == list(first)
     assert all("frame_slot" not in row for row in out)
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_recent_frames_reach_back_over_rows_that_were_paid_and_stop_at_the_reset(slots):
+    """Beside a reward with windows of its own, from the rows' images and through slots, in two episodes."""
+
+    def frame_of(worker, slot):
+        return np.full((2, 2, 3), slot, np.uint8)
+
+    recent = Term("recent", f"{__name__}:Recent", 1.0, {})
+    episodes = [episode(12), episode(13)]
+    for rows in episodes:
+        for t, row in enumerate(rows):
+            row["image"] = np.full((2, 2, 3), t, np.uint8)
+            if slots:
+                row["frame_slot"] = np.int32(t)
+    pay = lambda name, window: answered(Recent()(window)) if name == "recent" else immediate(name, window)
+    shaper = RewardShaper([*terms(), recent], pay, frame_count=COUNT, frame_of=frame_of)
+    (out,) = run(shaper, [sum(episodes, [])]).values()
+    for begin in (0, LENGTH + 1):
+        for t in range(1, LENGTH + 1):
+            want = 1e4 * max(0, t - 4) + 1e2 * max(0, t - 2) + t
+            assert out[begin + t]["reward_recent"] == want
+        first = 1 + sample_indices(INTERVAL, COUNT)
+        np.testing.assert_allclose(out[begin + INTERVAL]["reward_video"], np.mean(first))
+    assert all(len(c.frames) <= 5 for c in shaper.workers[0].collectors[-1:])
+
+
+@pytest.mark.parametrize("schedule", [
+    Schedule("every", 8, frames=3), Schedule("every", 1, recent=1), Schedule("every", 1, recent=4, stride=3),
+    Schedule("every", 5, recent=3, stride=2), Schedule("end", frames=4), Schedule("end", recent=3, stride=4),
+    Schedule("every", 2, recent=9, stride=1),
+])  # fmt: skip
+@pytest.mark.parametrize("length", [9, 16, 20])
+def test_an_environment_draws_the_frames_that_windows_are_made_of_and_no_others(schedule, length):
+    paid = [length] if schedule.kind == "end" else range(schedule.interval, length + 1, schedule.interval)
+    used = {step for at in paid for step in frame_steps(schedule, at)}
+    assert {step for step in range(length + 1) if looks_at(schedule, step, length)} == used or (
+        schedule.kind == "end" and schedule.recent  # all are kept: an end may come early
+    )
+    assert used <= {step for step in range(length + 1) if looks_at(schedule, step)}
+
+
+def test_a_schedule_without_a_number_of_frames_takes_the_runs():
+    assert resolved(Schedule("every", 8), 16).frames == 16
+    assert resolved(Schedule("end", frames=32), 16).frames == 32
 
 
 def test_an_interval_longer_than_the_episode_is_refused():

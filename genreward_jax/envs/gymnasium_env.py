@@ -4,6 +4,7 @@ Named by its id, or by ``module:EnvId``, which imports the module that registers
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import elements
@@ -14,6 +15,7 @@ from genreward_jax.envs import frame_slots as slots_lib
 from genreward_jax.envs import rendering
 from genreward_jax.envs.gym_spaces import Actions, Observations
 from genreward_jax.errors import UserError
+from genreward_jax.rewards.base import Schedule
 from genreward_jax.video import fit
 
 REWARDS = ("dense", "sparse", "none")
@@ -65,7 +67,7 @@ class GymEnv:
             ``log/reward_dense`` is always its own.
         kwargs: More arguments of the environment, as a JSON object.
         seed: Stream of episodes.
-        frame_size, frame_interval, frame_count, frame_slots: As for ``MetaWorld``: which frames a reward wants, and
+        frame_size, frame_schedules, frame_slots: As for ``MetaWorld``: which frames a reward wants, and
             where they are put. They are the middle square of the observed picture, or of ``render()``'s.
         film: Show ``log/frame`` beside observations without a picture, where the environment renders.
 
@@ -84,8 +86,7 @@ class GymEnv:
         kwargs: str = "",
         seed: int = 0,
         frame_size: int = 0,
-        frame_interval: int = 0,
-        frame_count: int = 16,
+        frame_schedules: Sequence[Schedule] = (),
         frame_slots: str = "",
         film: bool = False,
     ) -> None:
@@ -99,7 +100,7 @@ class GymEnv:
         self._sees = bool(self._observations.picture_shape)
         self._frame_size, self._slots = int(frame_size), None
         if self._frame_size:
-            self._sampled, self._interval = windows.sampled_steps(frame_interval, frame_count), int(frame_interval)
+            self._schedules = tuple(frame_schedules)
             self._slots = slots_lib.FrameSlots.attach(frame_slots, self._frame_size)
         self._film = film and not self._sees and not why_it_shows_nothing(self._env, name, kwargs)
         if not self._sees and (self._frame_size or self._film):
@@ -177,7 +178,8 @@ class GymEnv:
         if self._film:
             row["log/frame"] = fit(self._picture()[None], FILM)[0]
         if self._slots is not None:
-            wanted = self._step > 0 and (self._step - 1) % self._interval + 1 in self._sampled
+            # Without its length: an environment's own time limit is not known, and an end may come early.
+            wanted = any(windows.looks_at(schedule, self._step) for schedule in self._schedules)
             row["frame_slot"] = np.int32(self._slots.write(self._frame()) if wanted else -1)
         return row
 

@@ -5,6 +5,7 @@ are agent steps; with an action repeat of r each is r steps of the simulator.
 """
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import elements
@@ -14,6 +15,7 @@ from genreward_jax import windows
 from genreward_jax.envs import frame_slots as slots_lib
 from genreward_jax.envs import rendering
 from genreward_jax.errors import UserError
+from genreward_jax.rewards.base import Schedule
 
 TASKS = tuple(
     """
@@ -140,8 +142,7 @@ class MetaWorld:
         quality: fast, full or auto, see :func:`rendering.resolve_quality`.
         seed: Stream of episodes.
         frame_size: Height and width of the frames that a reward wants; 0 or the image's own size: none are made.
-        frame_interval, frame_count: Which steps' frames it wants, see :func:`windows.sampled_steps`. The last
-            window of an episode is left out where the time limit cuts it short.
+        frame_schedules: Which steps' frames are wanted, see :func:`windows.looks_at`.
         frame_slots: Name of the :class:`frame_slots.FrameSlots` (of ``frame_size``) they are put into.
 
     Raises:
@@ -162,8 +163,7 @@ class MetaWorld:
         quality: str = "auto",
         seed: int = 0,
         frame_size: int = 0,
-        frame_interval: int = 0,
-        frame_count: int = 16,
+        frame_schedules: Sequence[Schedule] = (),
         frame_slots: str = "",
     ) -> None:
         self._task = check_task(task)
@@ -182,8 +182,7 @@ class MetaWorld:
         self._frame_size = int(frame_size)
         self._slots: slots_lib.FrameSlots | None = None
         if self._wants_frames:
-            self._sampled = windows.sampled_steps(frame_interval, frame_count)
-            self._interval = int(frame_interval)
+            self._schedules = tuple(frame_schedules)
             self._slots = slots_lib.FrameSlots.attach(frame_slots, self._frame_size)
         self._sim = make_simulator(self._task, self._length * self._repeat)
         largest = self._size
@@ -277,9 +276,6 @@ class MetaWorld:
 
     def _write_frame(self) -> int:
         """Draws and hands over this step's large frame where it will be sampled; its slot's number, or -1."""
-        step = self._step
-        if step == 0 or (step - 1) % self._interval + 1 not in self._sampled:
+        if not any(windows.looks_at(schedule, self._step, self._length) for schedule in self._schedules):
             return -1
-        if (step - 1) // self._interval * self._interval + self._interval > self._length:
-            return -1  # the time limit ends the episode before this window is full, and it will not be paid
         return self._slots.write(self._scene.draw(self._frame_size, self._frame_size))

@@ -13,10 +13,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows of an episode are paid: ``every`` k-th step, or the episode's ``end``."""
+    """Which rows of an episode are paid, and which frames are looked at for it.
+
+    Attributes:
+        kind: Paid is ``every`` k-th step, or the episode's ``end``.
+        interval: The k.
+        frames: Frames sampled uniformly from the window; 0 is ``--reward.frames``.
+        recent: Instead of a sample of the window, this many frames up to the paid row, whatever was paid before; for
+            rows near the reset the reset's frame stands in for those before it.
+        stride: Steps between two recent frames.
+    """
 
     kind: Literal["every", "end"] = "every"
     interval: int = 1
+    frames: int = 0
+    recent: int = 0
+    stride: int = 1
 
 
 @dataclass
@@ -24,8 +36,8 @@ class Window:
     """What a reward sees of one environment since the row it last paid.
 
     Attributes:
-        frames: uint8, (count, H, W, 3), sampled uniformly from the window at the size the reward asked for; None
-            for a reward that wants none.
+        frames: uint8, (count, S, S, 3), those that the reward's schedule names, at the model family's size; None for
+            a reward that wants none.
         actions: float32, (steps, action size): the action that led to each row.
         rewards: float32, (steps,): the environment's own reward of each row.
         outputs: What the policy call before each row returned, each (steps, ...).

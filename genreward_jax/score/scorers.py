@@ -199,7 +199,7 @@ class TermScorer:
             return trained
         values = np.full(trajectory.length + 1, np.nan, np.float32)
         asked: deque[tuple[int, Any]] = deque()
-        for step, window in sliding(reward, schedule, trajectory, frames, outputs, self._context.frames):
+        for step, window in sliding(reward, schedule, trajectory, frames, outputs):
             if reward.runs_in == "trainer":
                 values[step] = _value(reward(window, None))
                 continue

@@ -24,13 +24,14 @@ from genreward_jax.demonstrations.behaviours import BEHAVIOURS, NOISE, STOPS, Ac
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.envs.metaworld import MetaWorld, check_task
 from genreward_jax.envs.rendering import resolve_quality
+from genreward_jax.rewards.base import Schedule
 from genreward_jax.video import write_frames
 
 SEED = 300_000
 FB_SEED, FB_MIXED_SEED = 400_000, 450_000
 FB_RANDOM, FB_MIXED = 24, 4  # episodes of random actions; seeds on which each noisy or stopping expert plays as well
 FPS = 10.0  # of large frames' videos, which nobody looks at
-FORMAT = 1  # part of the cache's key: raise it when the same settings come to mean other episodes
+FORMAT = 2  # part of the cache's key: raise it when the same settings come to mean other episodes
 
 
 @dataclass
@@ -160,7 +161,7 @@ def _play_seed(folder: Path, settings: dict[str, Any], behaviours: tuple, seed: 
             arrays = {name: value for name, value in vars(trajectory).items() if isinstance(value, np.ndarray)}
             save_file(arrays, made / f"{behaviour}.safetensors", {"task": settings["task"]})
             if large:
-                write_frames(made / f"{behaviour}.mp4", np.stack([np.zeros_like(large[0]), *large]), FPS)
+                write_frames(made / f"{behaviour}.mp4", np.stack(large), FPS)
 
     make_once(folder / str(seed), fill)
 
@@ -173,7 +174,7 @@ def _stage(settings: dict[str, Any]) -> tuple[MetaWorld, FrameSlots | None]:
         if "frame_size" in settings:
             made = FrameSlots.create(settings["frame_size"], 1)
             slots = FrameSlots.attach(made.name)
-            more = {"frame_interval": 1, "frame_count": 1, "frame_slots": slots.name}
+            more = {"frame_schedules": (Schedule(recent=2),), "frame_slots": slots.name}  # every step, the reset too
         _STAGES[key] = MetaWorld(**{**settings, "size": tuple(settings["size"])}, **more), slots
         if slots is not None:
             made.unlink()  # both ends are attached: the memory goes with the process, however that ends
@@ -189,7 +190,8 @@ def play(
     actor = Actor(task, behaviour, seed, gives_up)
     env.seek(seed)
     row = env.step({"reset": True, "action": np.zeros(4, np.float32)})
-    rows, actions, large = [row], [], []
+    rows, actions = [row], []
+    large = [] if slots is None else [slots.take(int(row["frame_slot"]))]
     while not row["is_last"]:
         actions.append(actor.act(env.state))
         row = env.step({"reset": False, "action": actions[-1]})

@@ -6,7 +6,7 @@ import numpy as np
 
 from genreward_jax.rewards.base import Reward, Schedule, Window
 from genreward_jax.score.trajectories import Trajectory
-from genreward_jax.windows import sample_indices
+from genreward_jax.windows import frame_steps
 
 STRIDE = 8  # steps between two windows of frames
 SHORTEST = 16  # steps of the first: at an episode's start a window is shorter than the interval
@@ -23,7 +23,7 @@ def steps_of(reward: Reward, length: int) -> range:
 
 
 def sliding(
-    reward: Reward, schedule: Schedule, trajectory: Trajectory, frames: np.ndarray, outputs: dict, count: int
+    reward: Reward, schedule: Schedule, trajectory: Trajectory, frames: np.ndarray, outputs: dict
 ) -> Iterator[tuple[int, Window]]:
     """Windows as long as the reward's interval that end at each of :func:`steps_of`, those of the start shorter.
 
@@ -31,11 +31,11 @@ def sliding(
     training would pay is the very one that training would pay.
 
     Args:
-        reward, schedule: What it wants to see.
+        reward: What is asked.
+        schedule: What it wants to see, as :func:`windows.resolved` gives it.
         trajectory: The episode of T steps.
         frames: uint8 (T + 1, S, S, 3).
         outputs: What the policy would have returned, (T + 1, ...) each.
-        count: Frames sampled from a window.
 
     Yields:
         The step, and the window that ends there.
@@ -43,7 +43,7 @@ def sliding(
     for end in steps_of(reward, trajectory.length):
         steps = end if schedule.kind == "end" else min(end, schedule.interval)
         begin = end - steps  # the row before the window's first
-        shown = frames[begin + 1 : end + 1][sample_indices(steps, count)] if reward.wants_frames else None
+        shown = frames[frame_steps(schedule, end)] if reward.wants_frames else None
         yield (
             end,
             Window(

@@ -12,6 +12,7 @@ from genreward_jax.envs.gym_look import look
 from genreward_jax.envs.gym_spaces import Actions, Observations
 from genreward_jax.envs.gymnasium_env import GymEnv
 from genreward_jax.errors import UserError
+from genreward_jax.rewards.base import Schedule
 from genreward_jax.video import fit
 from genreward_jax.windows import sampled_steps
 from tests.envs import tiny_gym
@@ -162,8 +163,8 @@ def test_frames_for_rewards_come_from_the_picture_or_from_render(pictures):
     slots = FrameSlots.create(24, 8)
     try:
         env = GymEnv(
-            SQUARE, seed=2, kwargs="{}" if pictures else '{"pictures": false}', frame_size=24, frame_interval=4,
-            frame_count=2, frame_slots=slots.name,
+            SQUARE, seed=2, kwargs="{}" if pictures else '{"pictures": false}', frame_size=24,
+            frame_schedules=[Schedule("every", 4, frames=2)], frame_slots=slots.name,
         )  # fmt: skip
         place, step, row = 0, 0, env.step({**RIGHT, "reset": np.bool_(True)})
         assert ("image" in row) == pictures and row["frame_slot"] == -1

@@ -9,6 +9,7 @@ from genreward_jax import windows
 from genreward_jax.envs.frame_slots import FrameSlots
 from genreward_jax.envs.metaworld import TASKS, MetaWorld, check_task, make_simulator
 from genreward_jax.errors import UserError
+from genreward_jax.rewards.base import Schedule
 from tests.envs.playing import act, digest, finish, images, play, run_python, start_python
 
 
@@ -194,8 +195,9 @@ WITH_FRAMES = """
 import sys, json
 from tests.envs.playing import play
 from genreward_jax.envs.metaworld import MetaWorld
-env = MetaWorld('shelf_place', seed=4, quality='fast', length=40, frame_size=96, frame_interval=16, frame_count=5,
-                frame_slots=sys.argv[1])
+from genreward_jax.rewards.base import Schedule
+env = MetaWorld('shelf_place', seed=4, quality='fast', length=40, frame_size=96, frame_slots=sys.argv[1],
+                frame_schedules=[Schedule('every', 16, frames=5), Schedule('end', frames=3)])
 assert env.obs_space['frame_slot'].dtype == 'int32'
 print(json.dumps([int(row['frame_slot']) for row in play(env, 40)]))
 env.close()
@@ -208,12 +210,12 @@ def test_sampled_frames_of_another_size_come_through_shared_memory(make):
     try:
         numbers = json.loads(run_python(WITH_FRAMES, slots.name))
         sampled = windows.sampled_steps(16, 5)
-        # Windows are steps 1..16 and 17..32; the third would end at 48, after the episode's last step.
-        assert [step for step, slot in enumerate(numbers) if slot >= 0] == sorted(
-            16 * k + offset for k in (0, 1) for offset in sampled
-        )
+        # Windows are steps 1..16 and 17..32; the third would end at 48, after the episode's last step. The reward that
+        # is paid at the end sees three frames of 1..40.
+        wanted = {16 * k + offset for k in (0, 1) for offset in sampled} | {1, 21, 40}
+        assert [step for step, slot in enumerate(numbers) if slot >= 0] == sorted(wanted)
         large = images(play(make("shelf_place", seed=4, length=40, size=(96, 96)), 40))
-        assert slots.full == 10
+        assert slots.full == len(wanted) == 11  # both look at step 1
         for step, slot in enumerate(numbers):
             if slot >= 0:
                 np.testing.assert_array_equal(slots.take(slot), large[step])
@@ -223,7 +225,7 @@ def test_sampled_frames_of_another_size_come_through_shared_memory(make):
 
 
 def test_frames_of_the_images_own_size_need_no_slots(make):
-    env = make(size=(64, 64), frame_size=64, frame_interval=16, frame_count=4)
+    env = make(size=(64, 64), frame_size=64, frame_schedules=[Schedule("every", 16, frames=4)])
     assert "frame_slot" not in env.obs_space and "frame_slot" not in env.step(act(reset=True))
 
 

@@ -101,7 +101,7 @@ def test_every_step_slides_by_eight_and_meets_what_training_pays(scorer, episode
 def test_sliding_windows_hold_the_steps_that_they_end_with(episodes):
     reward = SimpleNamespace(wants_frames=True, runs_in="bridge", outputs=("z",))
     trajectory, outputs = episodes[0], {"z": np.arange(LENGTH + 1)}
-    found = dict(windows.sliding(reward, Schedule("every", 24), trajectory, trajectory.frames, outputs, 5))
+    found = dict(windows.sliding(reward, Schedule("every", 24, frames=5), trajectory, trajectory.frames, outputs))
     assert list(found) == [16, 24, 32, 40]
     for end, window in found.items():
         steps = np.arange(max(1, end - 23), end + 1)  # the first window is shorter

@@ -6,6 +6,7 @@ import pytest
 from genreward_jax import config as config_lib
 from genreward_jax import parts
 from genreward_jax.envs.frame_slots import FrameSlots
+from genreward_jax.rewards.base import Schedule
 from genreward_jax.score import trajectories as lib
 from genreward_jax.video import read_frames
 
@@ -69,13 +70,14 @@ def test_a_set_is_drawn_once_and_grows_by_what_is_missing(config, made):
 
 
 def test_large_frames_are_those_that_training_draws_for_its_reward(config, tmp_path, monkeypatch):
-    """Through the slots of shared memory in which a run's environment leaves them, at every step but the reset."""
+    """Through the slots of shared memory in which a run's environment leaves them, at every step and the reset."""
     monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path))
     (made,) = lib.make_set(config.update({"env.metaworld.length": 6}), 1, lambda text: None, ("random",), 96)
     slots = FrameSlots.create(96, 2)
-    more = {"frame_size": 96, "frame_interval": 3, "frame_count": 3, "frame_slots": slots.name, "length": 6}
+    more = {"frame_size": 96, "frame_schedules": (Schedule(recent=2),), "frame_slots": slots.name, "length": 6}
     env = parts.make_env(config, 0, seed=made.seed, **more)
     row, large = env.step({"reset": True, "action": np.zeros(4, np.float32)}), read_frames(made.large)
+    np.testing.assert_array_equal(large[0], slots.take(int(row["frame_slot"])))
     for t in range(made.length):
         row = env.step({"reset": False, "action": made.actions[t]})
         np.testing.assert_array_equal(large[t + 1], slots.take(int(row["frame_slot"])))
@@ -83,7 +85,7 @@ def test_large_frames_are_those_that_training_draws_for_its_reward(config, tmp_p
     env.close()
     slots.close()
     slots.unlink()
-    assert large.shape == (7, 96, 96, 3) and not large[0].any()
+    assert large.shape == (7, 96, 96, 3) and large[0].any()
 
 
 def test_fb_never_trains_on_scored_seeds():
