@@ -26,13 +26,13 @@ def tidy(axes) -> None:
 
 
 def save(figure, path: str | Path) -> None:
-    """Writes a PNG; it appears under its name only when it is complete."""
+    """Writes a PNG, or a PDF where the name ends so; it appears under its name only when it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(suffix=".png", prefix=f".{path.stem}-", dir=path.parent)
+    handle, part = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
     os.close(handle)
     try:
-        figure.savefig(part, dpi=120)
+        figure.savefig(part, dpi=120, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
         os.chmod(part, 0o644)
         os.replace(part, path)
     finally:

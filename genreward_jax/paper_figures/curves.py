@@ -1,0 +1,258 @@
+"""Figures 5, 7, 9, 10: return and success over steps, and the interquartile mean beside them."""
+
+import csv
+import io
+import itertools
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genreward_jax.figures import curves as single
+from genreward_jax.figures import style
+from genreward_jax.paper_figures import make
+from genreward_jax.paper_figures.match import Matched
+from genreward_jax.paper_figures.plan import Figure, Group, settings
+from genreward_jax.paper_figures.runs import Run
+from genreward_jax.paper_figures.statistics import KEYS, Curve, interquartile, mean_and_deviation
+
+BY_METHOD = {
+    "none": style.INK,
+    "roboclip": "#3f8f5b",
+    "diffusion_reward": "#a04a8c",
+    "tadpole": "#b8932f",
+    "genreward": style.MARK,
+    "genreward_plus": style.SECOND,
+}
+OTHERS = ("#3f8f5b", "#a04a8c", "#b8932f", "#4aa3a3", "#c25b86", "#5a6470")
+LABELS = {"return": "return (dense reward)", "success": "success"}
+COLUMNS = (
+    "panel", "task", "line", "statistic", "key", "step", "middle", "low", "high", "seeds", "episodes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes, return and success: its curves by label.
+
+    Attributes:
+        title: Above it.
+        task: Underscore name; '' for several.
+        statistic: 'mean' of episodes with their deviation, or 'iqm'.
+        curves: key, then label, to the curve; lines without runs are not there.
+        printed: label to what the paper prints of the end.
+    """
+
+    title: str
+    task: str
+    statistic: str
+    curves: Mapping[str, Mapping[str, Curve]]
+    printed: Mapping[str, float]
+
+
+def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Sequence[Run]]) -> list[Panel]:
+    """A group's panels: one a task, and one of the interquartile mean over all of them."""
+    labels = [line.label for line in group.lines]
+    made = []
+    for task in group.tasks:
+        there = [label for label in labels if runs.get((task, label))]
+        found = {key: {label: mean_and_deviation(runs[task, label], key) for label in there} for key in KEYS}
+        title = task.replace("_", " ").title()
+        made.append(Panel(title, task, "mean", found, dict(figure.printed.get(task, {}))))
+    whole = [label for label in labels if all(runs.get((task, label)) for task in group.tasks)]
+    found = {key: {} for key in KEYS}
+    for label in whole:
+        for key in KEYS:
+            curve = interquartile([runs[task, label] for task in group.tasks], key)
+            if curve is not None:
+                found[key][label] = curve
+    count = len(group.tasks)
+    title = f"interquartile mean, {count} tasks" if count > 1 else "interquartile mean"
+    return [*made, Panel(title, "" if count > 1 else group.tasks[0], "iqm", found, {})]
+
+
+def colours(group: Group, preset: str) -> dict[str, str]:
+    """A colour for each line, the same in all figures for a method as it is; others for what varies a flag of it."""
+    plain = {line.label: BY_METHOD.get(line.method) for line in group.lines if not settings(line, preset)[2]}
+    rest = itertools.cycle(colour for colour in OTHERS if colour not in plain.values())
+    return {line.label: plain.get(line.label) or next(rest) for line in group.lines}
+
+
+def draw(matched: Matched, notes: Sequence[str]) -> tuple[Any, list[tuple[Group, list[Panel]]]]:
+    """The picture, and the panels it shows.
+
+    Args:
+        matched: The figure's runs, at least one, all with scores.
+        notes: Below it.
+    """
+    figure = matched.figure
+    groups = [(group, panels_of(figure, group, matched.runs)) for group in figure.groups]
+    columns = sum(len(panels) for _, panels in groups)
+    width = max(3.0 * columns + 0.6, 8.4)
+    lines = [part for note in notes for part in textwrap.wrap(note, int(14.5 * width))]
+    foot = 0.25 + 0.17 * len(lines)
+    picture = style.new_figure(width, 5.9 + foot)
+    above, below = picture.subfigures(2, 1, height_ratios=(5.9, foot))
+    parts = np.atleast_1d(above.subfigures(1, len(groups), width_ratios=[len(panels) for _, panels in groups]))
+    for part, (group, panels) in zip(parts, groups, strict=True):
+        _group(part, group, panels, matched.preset)
+    picture.suptitle(f"Figure {figure.name}: {figure.title}", fontsize=14, color=style.INK, x=0.01, ha="left")
+    below.text(0.01, 0.97, "\n".join(lines), fontsize=9.5, color=style.QUIET, ha="left", va="top", linespacing=1.25)
+    return picture, groups
+
+
+def _group(part: Any, group: Group, panels: Sequence[Panel], preset: str) -> None:
+    axes = part.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=(1.7, 1))
+    chosen = colours(group, preset)
+    for column, panel in enumerate(panels):
+        for row, key in enumerate(KEYS):
+            _panel(axes[row][column], panel, key, chosen)
+        if column and len(group.tasks) == 1:  # the same returns, summed up otherwise
+            axes[0][column].set_ylim(axes[0][0].get_ylim())
+        axes[0][column].set_title(panel.title, loc="left", fontsize=11, color=style.INK)
+        axes[1][column].set_xlabel("environment steps", fontsize=10)
+    for row, key in enumerate(KEYS):
+        axes[row][0].set_ylabel(LABELS[key], fontsize=10)
+    handles = [axes[0][0].plot([], [], "-", color=colour, linewidth=2.4)[0] for colour in chosen.values()]
+    counts = {label: _seeds(panels, label) for label in chosen}
+    names = [f"{label}{'' if counts[label] else ' (missing)'}" for label in chosen]
+    room = 34 * len(panels)  # letters in a row
+    columns = max(1, min(len(names), room // (6 + max(map(len, names)))))
+    part.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+    if group.name:
+        part.suptitle(group.name, fontsize=11.5, color=style.QUIET, x=0.01, ha="left")
+
+
+def _seeds(panels: Sequence[Panel], label: str) -> int:
+    return max((panel.curves["return"][label].seeds for panel in panels if label in panel.curves["return"]), default=0)
+
+
+def _panel(axes: Any, panel: Panel, key: str, chosen: Mapping[str, str]) -> None:
+    style.tidy(axes)
+    axes.tick_params(labelsize=9)
+    if panel.statistic == "iqm":
+        axes.set_facecolor("#f5f7f9")
+    curves = panel.curves[key]
+    for label, curve in curves.items():
+        marked = "o-" if len(curve.steps) <= 12 else "-"
+        axes.plot(curve.steps, curve.middle, marked, color=chosen[label], markersize=3.5, linewidth=1.8)
+        if np.isfinite(curve.low).any():
+            axes.fill_between(curve.steps, curve.low, curve.high, color=chosen[label], alpha=0.13, linewidth=0)
+    steps = [step for curve in curves.values() for step in curve.steps]
+    end = float(max(steps, default=1)) or 1.0
+    axes.set_xlim(-0.03 * end, 1.05 * end)
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.locator_params(axis="x", nbins=4)
+    if not curves:
+        axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color=style.FAINT)
+    if key == "success":
+        axes.set_ylim(-0.05, 1.08)
+        axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        return
+    edges = [x for curve in curves.values() for x in (*curve.middle, *curve.low, *curve.high)]
+    low, high = single.limits(edges)
+    _printed(axes, panel.printed, chosen, (low, high))
+
+
+def _printed(axes: Any, printed: Mapping[str, float], chosen: Mapping[str, str], limits: tuple[float, float]) -> None:
+    """The paper's own end points: marks at the right edge, or in words where they are far above the curves."""
+    low, high = limits
+    top = max(printed.values(), default=0.0)
+    near = top <= 4 * high
+    axes.set_ylim(low, max(high, 1.08 * top) if near else high)
+    if not near:
+        said = ", ".join(f"{label} {value:g}" for label, value in printed.items())
+        axes.text(
+            0.02, 0.985, f"the paper's ends, far above:\n{said}", transform=axes.transAxes, fontsize=8.5,
+            color=style.QUIET, ha="left", va="top",
+        )  # fmt: skip
+        return
+    end = axes.get_xlim()[1]
+    for label, value in printed.items():
+        colour = chosen.get(label, style.QUIET)
+        axes.plot(end, value, marker=8, markersize=9, color=colour, clip_on=False, zorder=5, linestyle="")
+        axes.annotate(
+            f"paper {value:g}", (end, value), xytext=(-10, 0), textcoords="offset points", fontsize=8.5, color=colour,
+            ha="right", va="center",
+        )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """1e6 steps as '1M'."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def table(groups: Sequence[tuple[Group, Sequence[Panel]]]) -> str:
+    """What is drawn, as CSV: a row a point of a line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for group, panels in groups:
+        for panel in panels:
+            for key, curves in panel.curves.items():
+                for label, curve in curves.items():
+                    for i, step in enumerate(curve.steps):
+                        numbers = [_number(x[i]) for x in (curve.middle, curve.low, curve.high)]
+                        name = f"{group.name}: {panel.title}" if group.name else panel.title
+                        where = (name, panel.task, label, panel.statistic, key)
+                        writer.writerow([*where, int(step), *numbers, curve.seeds, int(curve.episodes[i])])
+    return text.getvalue()
+
+
+def episodes_table(runs: Sequence[Run]) -> str:
+    """What is behind it, as CSV: a row an evaluation episode of every run, or its mean where no more was kept."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("run", "task", "env_reward", "method", "seed", "step", "episode", "return", "success"))
+    for run in runs:
+        for evaluation in run.evaluations:
+            who = (run.path, run.task, run.env_reward, run.method, run.seed, evaluation.step)
+            for index, (score, success) in enumerate(zip(evaluation.returns, evaluation.successes, strict=True)):
+                number = f"mean of {evaluation.episodes}" if evaluation.is_mean else index
+                writer.writerow((*who, number, _number(score), _number(success)))
+    return text.getvalue()
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}" if np.isfinite(value) else ""
+
+
+def write(matched: Matched, stem: Path, words: Callable[..., list[str]]) -> list[Path]:
+    """The figure's files: picture, what is drawn, the episodes behind it, and the caption."""
+    notes = words(*said(matched))
+    picture, groups = draw(matched, notes)
+    files = make.save(picture, stem)
+    files.append(make.write(stem, ".csv", table(groups)))
+    files.append(make.write(stem, "_episodes.csv", episodes_table(matched.all)))
+    files.append(make.write(stem, ".txt", "\n".join(notes) + "\n"))
+    return files
+
+
+def said(matched: Matched) -> list[str]:
+    """What the lines and bands of these runs are, in sentences."""
+    runs = matched.all
+    counts = sorted({evaluation.episodes for run in runs for evaluation in run.evaluations[-1:]})
+    seeds = len({run.seed for run in runs})
+    episodes = f"{' or '.join(map(str, counts))} evaluation episode{'s' * (counts != [1])}"
+    lines = [
+        f"line and band: mean and standard deviation over {episodes} {'of each seed ' * (seeds > 1)}on the dense reward"
+    ]
+    several = max(len(group.tasks) for group in matched.figure.groups) > 1
+    middle = "interquartile mean over seeds" + " and tasks, lines with all tasks only" * several
+    if seeds > 1:
+        lines.append(f"grey panels: {middle}; band: 95 % interval, stratified bootstrap over seeds (rliable)")
+    else:
+        lines.append(f"grey panels: {middle}; one seed has no interval")
+    if any(evaluation.is_mean for run in runs for evaluation in run.evaluations):
+        lines.append("no band where a run kept only the mean of its evaluation episodes")
+    if matched.figure.printed:
+        lines.append(
+            "triangles: what the paper prints of the end of its curves (section 4.2), at the edge whatever the steps"
+        )
+    return lines

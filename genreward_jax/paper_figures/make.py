@@ -1,0 +1,126 @@
+"""Drawing a figure from the runs that are there, and saying what is missing."""
+
+import importlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genreward_jax.errors import UserError
+from genreward_jax.paper_figures.caption import caption
+from genreward_jax.paper_figures.match import Matched, match
+from genreward_jax.paper_figures.plan import WITHOUT_RUNS, Figure, Plan
+from genreward_jax.paper_figures.runs import Run
+from genreward_jax.rundir import write_text
+
+MODULES = {"second_best": "key_frame"}  # of kinds whose room has another name
+
+
+@dataclass
+class Drawn:
+    """What became of a figure.
+
+    Attributes:
+        files: That were written.
+        missing: Of its runs, what they are and the command that makes each.
+        reproduce: The make line that makes them all; '' where nothing is missing.
+    """
+
+    figure: Figure
+    files: list[Path]
+    missing: list[str]
+    reproduce: str
+
+
+def draw(plan: Plan, name: str, runs_folder: Path, found: Sequence[Run], out: Path, preset: str = "") -> Drawn:
+    """Draws one figure from what is there, as PNG and PDF with the CSV behind it and its caption.
+
+    Args:
+        plan: Of all figures.
+        name: Of the figure.
+        runs_folder: Where the runs are, for the commands that make the missing ones.
+        found: The runs in it.
+        out: Folder for ``figure_<name>.png`` and its like.
+        preset: Only runs with this one; '' takes what is there.
+
+    Raises:
+        UserError: There is no such figure, its runs do not go together, or one has no scores.
+    """
+    figure = plan.figure(name)
+    stem = out / f"figure_{figure.name}"
+    room = importlib.import_module(f"genreward_jax.paper_figures.{MODULES.get(figure.kind, figure.kind)}")
+    if figure.kind in WITHOUT_RUNS:
+        return Drawn(figure, room.write(figure, stem), [], "")
+    matched = match(plan, figure, found, preset)
+    missing = commands(matched, runs_folder)
+    reproduce = f"make reproduce FIGURE={figure.name} PRESET={matched.preset}" if missing or figure.asks else ""
+    if str(runs_folder) != default_runs(matched.preset):
+        reproduce += f" RUNS={shlex.quote(str(runs_folder))}" if reproduce else ""
+    if not matched.all:
+        return Drawn(figure, [], missing, reproduce)
+    for run in matched.all:
+        run.scored()
+    words: Callable[..., list[str]] = lambda *more: caption(plan, matched, *more)
+    files = room.write(matched, stem, words)
+    return Drawn(figure, files, missing, reproduce)
+
+
+def default_runs(preset: str) -> str:
+    """Where `make reproduce` puts the runs of all figures, which share many."""
+    return f"runs/figures/{preset}"
+
+
+def commands(matched: Matched, runs_folder: Path) -> list[str]:
+    """The command line of each missing run."""
+    lines = []
+    for wanted in matched.missing:
+        job = wanted.job(matched.preset)
+        words = ["python", "-m", "genreward_jax", "train", *job.flags, "--logdir", str(runs_folder / job.name)]
+        lines.append(shlex.join(words))
+    return lines
+
+
+def said(drawn: Drawn, most: int = 6) -> str:
+    """A figure's outcome in lines for the terminal: files, what is missing, and what makes it."""
+    figure = drawn.figure
+    lines = [f"Figure {figure.name}: {', '.join(map(str, drawn.files)) or 'nothing to draw yet'}"]
+    if drawn.missing:
+        count = len(drawn.missing)
+        lines.append(f"  {count} run{'s are' if count > 1 else ' is'} missing; all of them: {drawn.reproduce}")
+        lines += [f"    {line}" for line in drawn.missing[:most]]
+        if count > most:
+            lines.append(f"    and {count - most} more: make figures FIGURE={figure.name} lists all")
+    if figure.asks:
+        lines.append(f"  {figure.asks}")
+    return "\n".join(lines)
+
+
+def check(plan: Plan, name: str) -> list[str]:
+    """The names of the figures that are asked for: one, several with commas, or all for ''.
+
+    Raises:
+        UserError: There is no such figure.
+    """
+    if not name:
+        return list(plan.figures)
+    names = [plan.figure(part).name for part in name.split(",") if part.strip()]
+    if not names:
+        raise UserError(f"FIGURE={name} names no figure: there are {', '.join(plan.figures)}.")
+    return names
+
+
+def save(picture: object, stem: Path) -> list[Path]:
+    """A picture as PNG and PDF."""
+    from genreward_jax.figures import style
+
+    files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf")]
+    for file in files:
+        style.save(picture, file)
+    return files
+
+
+def write(stem: Path, ending: str, text: str) -> Path:
+    """A text file beside a picture, named after it."""
+    file = stem.with_name(f"{stem.name}{ending}")
+    write_text(file, text)
+    return file

@@ -1,0 +1,187 @@
+"""Which run is which line of a figure, which are missing, and which do not go together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from genreward_jax.config import method_flags, read_yaml
+from genreward_jax.errors import UserError
+from genreward_jax.paper_figures.plan import Figure, Plan, Wanted, base_config, settings
+from genreward_jax.paper_figures.runs import Run
+from genreward_jax.rundir import MAY_CHANGE
+
+Cell = tuple[str, str]  # (task, label)
+
+# What every cell says itself, and what a run has of the machine or the moment.
+OWN = ("task", "method", "seed", "env.metaworld.reward")
+ONLY_WITH_REWARDS = ("reward", "fb", "goal", "model")  # sections that a run without an added reward never looks at
+
+
+@dataclass
+class Matched:
+    """A figure's runs.
+
+    Attributes:
+        runs: (task, label) to the runs there are, by seed; two labels may name the same training.
+        missing: The runs that are not there.
+        preset: That the runs have, and that the missing ones would be made with.
+        notes: Sentences that a reader must know.
+    """
+
+    figure: Figure
+    preset: str
+    runs: dict[Cell, list[Run]]
+    missing: list[Wanted]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[Run]:
+        """Every run of the figure once."""
+        return list({run.path: run for runs in self.runs.values() for run in runs}.values())
+
+
+def match(plan: Plan, figure: Figure, found: Sequence[Run], preset: str = "") -> Matched:
+    """Gives each line of a figure its runs.
+
+    Args:
+        plan: Of all figures: a run that another figure asks for, with another alpha say, is not held against this one.
+        figure: The one to be drawn.
+        found: Runs; those that are no line of the figure are left aside.
+        preset: Only runs with this one; '' takes all, which must then have the same.
+
+    Raises:
+        UserError: Two runs disagree in a flag that the figure does not vary, or are the same training.
+    """
+    found = [run for run in found if not preset or run.flat["preset"] == preset]
+    candidates = {_key(task, line.label): _candidates(figure, task, line, found) for task, line in figure.cells}
+    everyone = [run for runs in candidates.values() for run in runs]
+    _agree_on(figure, everyone, "preset", lambda run: run.flat["preset"])
+    used = preset or (everyone[0].flat["preset"] if everyone else _usual_preset(plan))
+    if used not in plan.presets:
+        raise UserError(f"Figure {figure.name}: {plan.file} says nothing of the preset '{used}', which its runs have.")
+    notes: list[str] = []
+    chosen = {cell: _own(plan, figure, runs, used, notes) for cell, runs in candidates.items()}
+    matched = Matched(figure, used, chosen, [], notes)
+    _check_once(figure, chosen)
+    _check_agreement(figure, matched.all)
+    there = {(task, settings(line, used), run.seed) for task, line in figure.cells for run in chosen[task, line.label]}
+    wanted = plan.wanted(figure, used)
+    matched.missing = [w for w in wanted if (w.task, settings(w.line, used), w.seed) not in there]
+    return matched
+
+
+def _key(task: str, label: str) -> Cell:
+    return task, label
+
+
+def _candidates(figure: Figure, task: str, line: Any, found: Sequence[Run]) -> list[Run]:
+    """Runs of the line's task, method and reward that have its value of each flag that the figure varies."""
+    chosen = []
+    for run in found:
+        if (run.task, run.method, run.env_reward) != (task, line.method, line.env_reward):
+            continue
+        given = dict(line.flags)
+        base = base_config(line.method, run.flat["preset"]) if figure.varied else {}
+        if all(run.flat[flag] == given.get(flag, base.get(flag)) for flag in figure.varied if _matters(run, flag)):
+            chosen.append(run)
+    return chosen
+
+
+def _own(plan: Plan, figure: Figure, runs: list[Run], preset: str, notes: list[str]) -> list[Run]:
+    """Without those that only another figure asks for: they vary a flag that this one does not."""
+    kept = []
+    for run in runs:
+        base = base_config(run.method, preset)
+        flags = {flag for other in plan.figures.values() for flag in other.varied} - set(figure.varied)
+        off = {flag: run.flat[flag] for flag in flags if run.flat[flag] != base[flag] and _matters(run, flag)}
+        others = [other for other in plan.figures.values() if off and _asks_for(other, run)]
+        if not others:
+            kept.append(run)
+            continue
+        said = ", ".join(f"{flag} {value}" for flag, value in sorted(off.items()))
+        note = f"{run.path} is left to Figure {others[0].name}: {said}"
+        if note not in notes:
+            notes.append(note)
+    return kept
+
+
+def _asks_for(figure: Figure, run: Run) -> bool:
+    return any(run in _candidates(figure, task, line, [run]) for task, line in figure.cells)
+
+
+def _usual_preset(plan: Plan) -> str:
+    """What `make train` takes on this machine."""
+    from genreward_jax.device import has_gpu
+
+    usual = "paper" if has_gpu() else "cpu"
+    return usual if usual in plan.presets else next(iter(plan.presets))
+
+
+def _check_once(figure: Figure, chosen: dict[Cell, list[Run]]) -> None:
+    for runs in chosen.values():
+        seen: dict[int, Run] = {}
+        for run in runs:
+            if (other := seen.setdefault(run.seed, run)) is not run:
+                differ = _differing(figure, other, run)
+                why = f"disagree in {differ}, which it does not vary" if differ else "are the same training"
+                raise UserError(f"Figure {figure.name}: {other.path} and {run.path} {why}: take one of them away.")
+
+
+def _check_agreement(figure: Figure, runs: list[Run]) -> None:
+    """Every run with the first; of a method's own flags only with the first of that method."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        for other in {runs[0].path: runs[0], first.setdefault(run.method, run).path: first[run.method]}.values():
+            differ = _differing(figure, other, run)
+            if differ:
+                raise UserError(
+                    f"Figure {figure.name}: {other.path} and {run.path} disagree in {differ}, which the figure does "
+                    "not vary: take one of them away, or name a folder with runs that go together (RUNS=)."
+                )
+
+
+def _differing(figure: Figure, one: Run, two: Run) -> str:
+    """The flags in which two runs differ and may not, with both values; '' for none."""
+    ignored = {*OWN, *figure.varied}
+    if one.method != two.method:
+        ignored |= method_flags(one.method).keys() | method_flags(two.method).keys()
+    lines = []
+    for flag, value in one.flat.items():
+        if flag in ignored or any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE):
+            continue
+        if not (_matters(one, flag) and _matters(two, flag)):
+            continue
+        if _plain(value) != _plain(two.flat[flag]):
+            lines.append(f"{flag} ({_plain(value)} and {_plain(two.flat[flag])})")
+    return ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
+
+
+def _agree_on(figure: Figure, runs: list[Run], name: str, value: Callable[[Run], Any]) -> None:
+    for run in runs[1:]:
+        if value(run) != value(runs[0]):
+            raise UserError(
+                f"Figure {figure.name}: {runs[0].path} and {run.path} disagree in {name} ({value(runs[0])} and "
+                f"{value(run)}), which the figure does not vary: choose one by {name.upper()}=, or a folder by RUNS=."
+            )
+
+
+def _matters(run: Run, flag: str) -> bool:
+    """Whether a run's method looks at that flag at all."""
+    if flag.split(".")[0] not in ONLY_WITH_REWARDS:
+        return True
+    entry = read_methods().get(run.method)
+    return entry is None or bool(entry["rewards"])
+
+
+def read_methods() -> dict[str, Any]:
+    """configs/methods.yaml, read once."""
+    if not _methods:
+        _methods.update(read_yaml("methods"))
+    return _methods
+
+
+_methods: dict[str, Any] = {}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
