@@ -16,6 +16,7 @@ VERBS = {
     "models": "train the embedded models from nothing, data included; goes on where it was stopped",
     "models-eval": "judge model families on episodes that no model was trained on",
     "study": "train under several rewards with several seeds, a CSV a run; goes on where it was stopped",
+    "sweep": "train tasks x methods x seeds x flags on Ray, here or on a cluster; goes on where it was stopped",
     "bench": "measure what the reward and the speed-ups cost and save; --quick, --full, --items 1 3",
     "doctor": "say what is installed, what renders, which device, and what to do about what is wrong",
 }

@@ -27,6 +27,14 @@ OWN = {
     "preset": "preset",
     "logdir": "out",
 }  # no flags of a sweep
+KINDS = {
+    "flags": (Mapping | list, "a block of 'flag: value' lines"),
+    "out": (str, "a folder or URL"),
+    "resources": (Mapping, "a block of 'name: amount' lines"),
+    "preset": (str, "a name"),
+    "retries": (int, "a whole number from 0"),
+    "at_once": (int, "a whole number from 1"),
+}
 RESOURCES = ("num_cpus", "num_gpus", "memory", "custom")
 
 
@@ -232,9 +240,7 @@ def _sweep(file: Path, content: dict[str, Any]) -> Sweep:
                     what = "a whole number" if kind is int else "a name"
                     raise UserError(f"{file}: {key} holds {one!r}, which is not {what}.")
             content[key] = tuple(value)
-    for key, kind, what in (("flags", Mapping | list, "a block of 'flag: value' lines"), ("out", str, "a folder or URL"),
-                            ("resources", Mapping, "a block of 'name: amount' lines"), ("preset", str, "a name"),
-                            ("retries", int, "a whole number from 0"), ("at_once", int, "a whole number from 1")):  # fmt: skip
+    for key, (kind, what) in KINDS.items():
         if key in content and (not isinstance(content[key], kind) or isinstance(content[key], bool)):
             raise UserError(f"{file}: {key} is {content[key]!r}; it must be {what}.")
     if content.get("retries", 0) < 0 or content.get("at_once", 1) < 1:
