@@ -26,6 +26,7 @@ class Entry:
     step: int = 0
     first_step: int = -1  # where this sweep began with it
     note: str = ""
+    lives: int = 0  # attempts that were let in
 
 
 @dataclass
@@ -41,17 +42,19 @@ class Board:
     clock: Callable[[], float] = time.monotonic
     entries: dict[str, Entry] = field(default_factory=dict)
     stopping: bool = False
+    closed_until: float = -1.0
 
     def begin(self, name: str, attempt: str, node: str) -> str | float:
         """Asks to train a run: GO, STOP, or the seconds after which to ask again."""
         entry = self.entries.setdefault(name, Entry())
         if self.stopping:
             return STOP
-        if not entry.ended and entry.owner != attempt:
-            left = entry.seen + 1.5 * self.lease_s - self.clock()
-            if left > 0:
-                entry.note = "waiting for the one before to be gone"
-                return min(left + 0.05, 5.0)
+        others = entry.seen + 1.5 * self.lease_s if not entry.ended and entry.owner != attempt else self.clock()
+        left = max(others, self.closed_until) - self.clock()
+        if left > 0:
+            entry.note = "waiting for the one before to be gone"
+            return min(left + 0.05, 5.0)
+        entry.lives += entry.owner != attempt
         entry.owner, entry.seen, entry.ended, entry.node, entry.note = attempt, self.clock(), False, node, "starting"
         return GO
 
@@ -72,13 +75,25 @@ class Board:
         if entry.owner == attempt:
             entry.ended, entry.seen, entry.step, entry.note = True, self.clock(), int(step), ""
 
-    def stop(self) -> None:
-        """From now on every attempt is told to stop."""
-        self.stopping = True
+    def forgot(self) -> None:
+        """Nobody is let in before whoever trains must have reported."""
+        self.closed_until = self.clock() + 1.5 * self.lease_s
 
-    def states(self) -> dict[str, dict[str, Any]]:
-        """For each run that was begun: whether it trains, node, step, where this sweep began with it, a note."""
+    def look(self, stopping: bool) -> dict[str, dict[str, Any]]:
+        """For each run that was begun: whether it trains, node, step, where this sweep began with it, note, attempts.
+
+        Args:
+            stopping: From now on every attempt is told to stop.
+        """
+        self.stopping = self.stopping or stopping
         return {
-            name: {"running": not e.ended, "node": e.node, "step": e.step, "first": e.first_step, "note": e.note}
+            name: {
+                "running": not e.ended,
+                "node": e.node,
+                "step": e.step,
+                "first": e.first_step,
+                "note": e.note,
+                "lives": e.lives,
+            }
             for name, e in self.entries.items()
         }

@@ -5,6 +5,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from genreward_jax.sweep.cluster import ray_for_a_sweep, share
 from genreward_jax.sweep.plan import Job, check_resources, is_done
 from genreward_jax.sweep.storage import Store, is_url, join
 from genreward_jax.sweep.table import Row, Screen
-from genreward_jax.sweep.worker import FAILED, FINISHED, STOPPED, Outcome, Terms, attempt
+from genreward_jax.sweep.worker import DIED, FAILED, FINISHED, REFUSED, STOPPED, Outcome, Terms, attempt
 
 LEASE_S = 60.0  # see board.py: a run whose node is lost goes on elsewhere after one and a half times this
 LOOK_S = 1.0  # between two looks at the board
@@ -97,11 +98,12 @@ class _Sweeping:
         self.waiting = deque(jobs)
         self.flying: dict[Any, Job] = {}
         self.results: dict[str, str] = {}
+        self.stopping = False
         self.rows = {job.name: _row(job, terms.out) for job in jobs}
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+            ray.get_runtime_context().get_node_id(), soft=False
         )
-        actor = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=1)
+        actor = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=1)
         self.board = actor.remote(terms.lease_s)
         self.task = ray.remote(_task).options(
             **options, max_retries=retries, retry_exceptions=False, scheduling_strategy="SPREAD"
@@ -110,20 +112,20 @@ class _Sweeping:
     def carry_out(self) -> dict[str, str]:
         """Until nothing is left to do, or it was stopped and all trainings have saved."""
         kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        stop, stopping, began = StopSignal(), False, time.monotonic()
+        stop, began = StopSignal(), time.monotonic()
         try:
-            while (self.waiting or self.flying) and not (stopping and not self._running()):
-                if not stopping:
-                    self._start()
-                self._wait()
-                self._look()
-                if stop() and not stopping:
-                    stopping = True
-                    self.ray.get(self.board.stop.remote())
+            while (self.waiting or self.flying) and not (self.stopping and not self._running()):
+                if stop() and not self.stopping:
+                    self.stopping = True
                     self.screen.say(f"{stop.name}: the trainings save and end; once more ends them at once.")
+                if not self.stopping:
+                    self._start()
+                self._wait(1)
+                self._look()
                 if not self.claim.renew():
                     raise UserError(f"Another sweep has begun in {self.terms.out}; this one ends.")
                 self.screen.show(list(self.rows.values()), time.monotonic() - began)
+            self._wait(len(self.flying))  # what has saved also says so
             for name, row in self.rows.items():
                 if name not in self.results:
                     self.results[name], row.state = "stopped", table.STOPPED
@@ -140,16 +142,18 @@ class _Sweeping:
             job = self.waiting.popleft()
             self.flying[self.task.remote(job, self.terms, self.board)] = job
 
-    def _wait(self) -> None:
+    def _wait(self, count: int) -> None:
+        """Waits a moment for so many attempts to end."""
         if not self.flying:
             return
-        ended, _ = self.ray.wait(list(self.flying), timeout=LOOK_S)
+        ended, _ = self.ray.wait(list(self.flying), num_returns=count, timeout=LOOK_S)
         for reference in ended:
             job = self.flying.pop(reference)
             try:
                 outcome = self.ray.get(reference)
-            except self.ray.exceptions.RayError as error:
-                outcome = Outcome(FAILED, f"its node or its Ray worker died ({type(error).__name__})", -1)
+            except self.ray.exceptions.RayError as error:  # Ray itself has tried as often as it may
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                outcome = Outcome(DIED, f"its node or its Ray worker died ({type(error).__name__}: {lines[-1][:300]})")
             self._conclude(job, outcome)
 
     def _conclude(self, job: Job, outcome: Outcome) -> None:
@@ -158,7 +162,7 @@ class _Sweeping:
         if outcome.kind == FINISHED:
             row.state, row.step, self.results[job.name] = table.FINISHED, max(row.step, row.steps), "finished"
             self.screen.say(f"{job.name} is done.")
-        elif outcome.kind == STOPPED:
+        elif outcome.kind == STOPPED or (self.stopping and outcome.kind != REFUSED):
             row.state, self.results[job.name] = table.STOPPED, "stopped"
         elif outcome.kind == FAILED and row.tries < self.retries:
             row.tries += 1
@@ -170,20 +174,22 @@ class _Sweeping:
             self.screen.say(f"{job.name} failed: {outcome.why}")
 
     def _look(self) -> None:
-        """Brings the rows up to what the board knows."""
-        for name, state in self.ray.get(self.board.states.remote()).items():
+        """Brings the rows up to what the board knows, and lets it say that all is to stop."""
+        try:
+            states = self.ray.get(self.board.look.remote(self.stopping), timeout=10 * LOOK_S)
+        except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError):
+            return  # Ray is starting it again, or the machine is very busy
+        for name, state in states.items():
             row = self.rows[name]
             if name in self.results:
                 continue
-            was, row.state = row.state, table.RUNNING if state["running"] else table.WAITING
-            row.step, row.first, row.node, row.note = (
-                max(state["step"], row.step),
-                state["first"],
-                state["node"],
-                state["note"],
-            )
-            if row.state == table.RUNNING and was != table.RUNNING and not self.screen.draws:
-                self.screen.say(f"{name} begins on {row.node}{f' at step {row.step:,}' * bool(row.step)}.")
+            row.state = table.RUNNING if state["running"] else table.WAITING
+            row.step, row.first = max(state["step"], row.step), state["first"]
+            row.node, row.note = state["node"], state["note"]
+            if state["lives"] > row.lives:
+                goes_on = f"goes on, from step {row.step:,} or the checkpoint before it," if row.step else "begins"
+                self.screen.say(f"{name} {goes_on} on {row.node}.")
+                row.lives = state["lives"]
 
     def _running(self) -> bool:
         """Whether a training still has to save: one that has only been queued has nothing to lose."""
@@ -197,14 +203,29 @@ class _Sweeping:
         self.ray.kill(self.board)
 
 
+class _Board(Board):
+    """The board as a Ray actor: one that had to be started again has forgotten who trains."""
+
+    def __init__(self, lease_s: float) -> None:
+        import ray
+
+        super().__init__(lease_s)
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            self.forgot()
+
+
 def _task(job: Job, terms: Terms, board: Any) -> Outcome:
-    """Runs inside a Ray worker."""
+    """Runs inside a Ray worker.
+
+    A task that waits for an answer in its main thread gives its CPUs to others meanwhile: another thread asks.
+    """
     import ray
 
-    def call(method: str, *arguments: Any) -> Any:
+    def ask(method: str, arguments: tuple) -> Any:
         return ray.get(getattr(board, method).remote(*arguments), timeout=max(1.0, terms.lease_s / 4))
 
-    return attempt(job, terms, call)
+    with ThreadPoolExecutor(1) as pool:
+        return attempt(job, terms, lambda method, *arguments: pool.submit(ask, method, arguments).result())
 
 
 def _row(job: Job, out: str) -> Row:

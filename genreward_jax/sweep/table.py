@@ -22,6 +22,7 @@ class Row:
         steps: It is to reach.
         first: Step at which this sweep began with it; -1 while it has not.
         tries: Attempts that failed.
+        lives: Attempts that were told of.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     node: str = ""
     note: str = ""
     tries: int = 0
+    lives: int = 0
 
 
 def counts(rows: list[Row]) -> str:

@@ -20,7 +20,7 @@ from genreward_jax.sweep.plan import Job, is_done
 from genreward_jax.sweep.storage import is_url, join
 
 STORE_TRIES = 5  # of the last bringing up, with longer and longer pauses
-FAILED, FINISHED, REFUSED, STOPPED = "failed", "finished", "refused", "stopped"
+FAILED, FINISHED, REFUSED, STOPPED, DIED = "failed", "finished", "refused", "stopped", "died"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an attempt: FINISHED, STOPPED (it was asked to), FAILED, or REFUSED (a user's mistake)."""
+    """What became of an attempt: FINISHED, STOPPED (it was asked to), FAILED, REFUSED (a user's mistake), or DIED.
+
+    The last is said by the sweep and not by the attempt. Only FAILED is tried again.
+    """
 
     kind: str
     why: str = ""
@@ -111,7 +114,7 @@ def _train(
     command = [*(terms.command or ours), *job.flags, "--run.progress", "False", "--logdir", str(folder)]
     env = environment(terms.env, terms.num_gpus, float(job.config().bridge.memory_share))
     cwd = terms.cwd if Path(terms.cwd).is_dir() else os.getcwd()
-    return train(command, folder, log, env, cwd, max(1, int(terms.num_cpus)), lease, beside)
+    return train(command, folder, log, env, cwd, int(terms.num_cpus), lease, beside)
 
 
 def judge(job: Job, folder: Path, log: Path, ended: Ended, shown: str) -> Outcome:
