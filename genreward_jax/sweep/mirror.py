@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from genreward_jax.sweep.storage import open_url
@@ -63,7 +64,8 @@ class Mirror:
             for name in self.known.keys() - names.keys():
                 if not self.may():
                     return
-                self.fs.rm_file(f"{self.root}/{name}")
+                with suppress(FileNotFoundError):
+                    self.fs.rm_file(f"{self.root}/{name}")
                 del self.known[name]
 
     def pointer(self) -> str:

@@ -70,7 +70,7 @@ def table(rows: list[Row], seconds: float, width: int, height: int) -> list[str]
     """Lines for a terminal of this many columns and lines: the runs, those that run first, and the sum."""
     shown = sorted(rows, key=lambda row: ORDER.index(row.state))
     room = max(1, height - 3)
-    hidden = shown[room:] if len(shown) > room else []
+    hidden = shown[room - 1 :] if len(shown) > room else []
     shown = shown[: room - 1] if hidden else shown
     name = max([len(row.name) for row in shown], default=0)
     lines = []

@@ -1,5 +1,7 @@
-"""``standin.py SECONDS --flag value ...`` behaves as ``python -m genreward_jax train`` does towards a sweep, with so many seconds a step: keeps
-its settings, locks its folder, writes scores and checkpoints, goes on from the last one, saves and leaves on Ctrl-C, and says no by exit code 2.
+"""``standin.py SECONDS --flag value ...`` is to a sweep as the verb ``train``, with so many seconds a step.
+
+It keeps its settings, locks its folder, writes scores and checkpoints, goes on from the last one, saves and leaves on
+Ctrl-C, and says no by exit code 2.
 
 The flag ``--seed`` chooses what else happens: 90 crashes once, 91 always, 92 is refused.
 
@@ -10,7 +12,6 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 
 from genreward_jax import config as config_lib
 from genreward_jax.errors import UserError
@@ -55,7 +56,9 @@ def main(pause, *argv):
     start = int(pointer.read_text()) if pointer.exists() else 0
     if start:
         state = json.loads((folder / "checkpoint" / f"{start:012d}" / "state.json").read_text())
-        assert (folder / "replay" / state["replay"][0]).read_text() == str(start), "checkpoint and replay are of two times"
+        assert (folder / "replay" / state["replay"][0]).read_text() == str(start), (
+            "checkpoint and replay are of two times"
+        )
     drop_after(folder.path, start)
     add(folder / "lives.jsonl", pid=os.getpid(), start=start, time=time.time(), cores=sorted(os.sched_getaffinity(0)))
     for step in range(start + 1, int(config.run.steps) + 1):

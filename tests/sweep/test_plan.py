@@ -15,7 +15,9 @@ def names(**changes):
 
 
 def test_every_combination_once_and_the_first_seed_of_all_first():
-    found = names(tasks=["reach", "gym_CartPole-v1"], methods=["none", "random"], seeds=[3, 4], env_rewards=["dense", "none"])
+    found = names(
+        tasks=["reach", "gym_CartPole-v1"], methods=["none", "random"], seeds=[3, 4], env_rewards=["dense", "none"]
+    )
     assert len(set(found)) == len(found) == 16
     assert found[:2] == ["reach/dense/none/seed3", "reach/dense/random/seed3"]
     assert all(name.endswith("seed3") for name in found[:8]) and "CartPole-v1/none/random/seed4" in found
