@@ -62,6 +62,7 @@ def bridge_spec(config: elements.Config, log_path: Path | None) -> Any:
         threads=config.bridge.threads,
         timeout=config.bridge.timeout,
         log_path=str(log_path) if log_path else None,
+        models={kind: config.model[kind] for kind in ("video_text", "diffusion") if config.model[kind]},
     )
 
 

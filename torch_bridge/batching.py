@@ -6,13 +6,20 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from genreward_jax.rewards.base import Denoising
+from torch_bridge.families import MODEL_OF
+
 # Pixels of one stacked call: two windows of 16 frames at 480x480, which is what a GPU of 24 GB encodes at once.
 MAX_PIXELS = 1 << 23
+
+
+_VIDEOS = ("encode_video", "embed_video")  # stacked along a new axis; other arrays are joined along their first
+_TEXTS = ("embed_text", "embed_video_text")
 
 
 @dataclass
@@ -26,24 +33,39 @@ class _Call:
         """Calls with the same key may be stacked."""
         if isinstance(self.argument, list):
             return (self.capability,)
+        if isinstance(self.argument, Denoising):
+            asked = self.argument
+            return (self.capability, asked.frames.shape, asked.history, asked.compare)
         shape = self.argument.shape
-        return (self.capability, shape if self.capability == "encode_video" else shape[1:])
+        return (self.capability, shape if self.capability in _VIDEOS else shape[1:])
 
     @property
     def pixels(self) -> int:
+        if isinstance(self.argument, Denoising):
+            return self.argument.frames.size // 3
         return len(self.argument) if isinstance(self.argument, list) else self.argument.size // 3
 
 
 def check_argument(capability: str, argument: Any) -> Any:
-    """The argument as the models take it: uint8 frames (count, H, W, 3), or a list of sentences.
+    """The argument as the models take it: uint8 frames (count, H, W, 3), a list of sentences, or a Denoising.
 
     Raises:
         ValueError: Anything else.
     """
-    if capability == "embed_text":
+    if capability in _TEXTS:
         if isinstance(argument, str) or not argument or not all(isinstance(t, str) for t in argument):
-            raise ValueError(f"embed_text takes a list of sentences, not {argument!r}")
+            raise ValueError(f"{capability} takes a list of sentences, not {argument!r}")
         return list(argument)
+    if MODEL_OF.get(capability) == "diffusion":
+        if not isinstance(argument, Denoising) or not argument.levels:
+            raise ValueError(f"{capability} takes a Denoising with one level or more, not {argument!r:.80}")
+        if not all(0 <= level < 1 for level in argument.levels):
+            raise ValueError(f"{capability} takes levels of noise from 0 to below 1, not {argument.levels}")
+        return replace(argument, frames=_frames(capability, argument.frames))
+    return _frames(capability, argument)
+
+
+def _frames(capability: str, argument: Any) -> np.ndarray:
     frames = np.ascontiguousarray(argument)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
         raise ValueError(
@@ -129,7 +151,9 @@ class Batcher:
 
     def _together(self, group: list[_Call]) -> list[np.ndarray]:
         capability, arguments = group[0].capability, [call.argument for call in group]
-        if capability == "encode_video":
+        if isinstance(arguments[0], Denoising):
+            return self._run(capability, arguments)
+        if capability in _VIDEOS:
             return list(self._run(capability, np.stack(arguments)))
         joined = sum(arguments, []) if isinstance(arguments[0], list) else np.concatenate(arguments)
         ends = np.cumsum([len(a) for a in arguments])[:-1]

@@ -22,7 +22,11 @@ PAPER_FRAME_SIZE = 480
 # Capability to the model that serves it.
 MODEL_OF = {"encode_video": "vae", "embed_image": "clip", "embed_text": "clip"}
 MODEL_OF |= {"embed_state": "dino", "embed_regions": "dino"}
+MODEL_OF |= {"embed_video": "video_text", "embed_video_text": "video_text"}
+MODEL_OF |= {"denoise_error": "diffusion", "next_frame_log_likelihood": "diffusion"}
 _CONFIG = {"vae": "config.json", "clip": "open_clip_config.json", "dino": "config.json"}
+_CONFIG |= {"video_text": "config.json", "diffusion": "model_index.json"}
+OWN = ("video_text", "diffusion")  # models that a family need not name: its CLIP and its pipeline stand in for them
 # What a diffusers pipeline consists of; the autoencoder alone is what the reward needs of it.
 PIPELINE = ("transformer", "text_encoder", "tokenizer", "scheduler", "vae")
 
@@ -180,11 +184,26 @@ def _pipeline_frame_size(folder: Path) -> int:
     return min(height, PAPER_FRAME_SIZE) if text.get("patch_size_t") else height
 
 
+def replaced_sources(models: dict[str, str]) -> dict[str, str | Path]:
+    """Folders, or hub ids still to be found, of models that stand in place of a family's own.
+
+    Raises:
+        UserError: Neither a folder that is there nor a hub id.
+    """
+    found: dict[str, str | Path] = {}
+    for kind, name in models.items():
+        folder = Path(name).expanduser()
+        if not folder.is_dir() and not is_hub_id(name):
+            raise UserError(f"--model.{kind} is {name!r}, which is no folder here and no hub id (owner/name)")
+        found[kind] = folder if folder.is_dir() else name
+    return found
+
+
 def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[str], None] = print) -> Path:
     """The local folder of one model, fetched if it is a hub id, with its safetensors checked.
 
     Args:
-        kind: 'vae', 'clip' or 'dino'.
+        kind: 'vae', 'clip', 'dino', 'video_text' or 'diffusion'.
         source: Folder or hub id.
         capability: What it is needed for; named in errors.
 
@@ -197,8 +216,8 @@ def model_folder(kind: str, source: str | Path, capability: str, say: Callable[[
         folder = locate(source, MODEL[kind].patterns, needs=MODEL[kind].needs, purpose=capability, say=say)
     if not (folder / _CONFIG[kind]).is_file():
         raise UserError(f"{folder} has no {_CONFIG[kind]}, so it is no {kind} folder ({capability} needs one)")
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if not any(folder.glob("*.safetensors" if kind != "diffusion" else "*/*.safetensors")):
+        others = sorted(p.name for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         found = f"only {', '.join(others)}, which may run code when opened" if others else "no weights"
         raise UserError(f"{folder} has {found}: put the model's .safetensors file there ({capability} needs it)")
     return folder

@@ -63,6 +63,18 @@ MODEL = {  # by kind, as `families` names them; one model a repository
     "vae": Part(("*.json", "*.txt", "*.safetensors"), ("config.json",)),
     "clip": Part(("*.json", "*.txt", "open_clip*.safetensors"), ("open_clip_config.json",)),
     "dino": Part(("*.json", "*.txt", "*.safetensors"), ("config.json",)),
+    "video_text": Part(("*.json", "*.txt", "*.safetensors"), ("config.json",)),
+    "diffusion": Part(  # without the safety checker and the weights in half precision
+        (
+            "model_index.json",
+            "*/*.json",
+            "*/*.txt",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "text_encoder/model.safetensors",
+        ),
+        ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"),
+    ),  # fmt: skip
 }
 
 

@@ -86,7 +86,7 @@ class Server:
         from torch_bridge.batching import Batcher
         from torch_bridge.models import ModelSet
 
-        where = {key: options[key] for key in ("family", "dtype", "device", "revision")}
+        where = {key: options[key] for key in ("family", "dtype", "device", "revision", "models")}
         self._models = ModelSet(capabilities=options["capabilities"], say=partial(self._send, "note"), **where)
         self._batcher = Batcher(self._models.call, options["remember"])
         self._rewards: dict[str, Any] = {}

@@ -14,8 +14,10 @@ class BridgeError(UserError):
 class BridgeSpec:
     """Which models the bridge serves and how its process runs; the flags under --model and --bridge.
 
-    ``remember`` is how many bytes of encode_video's answers are kept, by the frames' content: for tools that show
-    several rewards the same windows. Training, whose windows never come twice, keeps none.
+    ``models`` names models that stand in place of the family's own, kind to folder or hub id: 'video_text' (X-CLIP or
+    S3D), 'diffusion' (Stable Diffusion). ``remember`` is how many bytes of encode_video's answers are kept, by the
+    frames' content: for tools that show several rewards the same windows. Training, whose windows never come twice,
+    keeps none.
     """
 
     family: str = "embedded"
@@ -28,6 +30,7 @@ class BridgeSpec:
     log_path: str | None = None
     nice: int = 0
     remember: int = 0
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -64,6 +64,27 @@ class Payment:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Denoising:
+    """What :meth:`Models.denoise_error` is asked: a clip, put under noise of some levels, one draw each.
+
+    Attributes:
+        frames: uint8, (T, H, W, 3); T is 1 for a model of images, 4k + 1 for one of videos.
+        text: What the model is told.
+        levels: Shares of the model's noise steps in [0, 1): 0.5 is step 500 of 1,000.
+        seed: Of the noise; the same seed is the same noise.
+        history: Whether a model of videos is shown the first frame without noise, as when it generates.
+        compare: Also predict without the text, which costs as much again.
+    """
+
+    frames: np.ndarray
+    text: str
+    levels: tuple[float, ...]
+    seed: int = 0
+    history: bool = False
+    compare: bool = False
+
+
 class Models(Protocol):
     """Capabilities the bridge serves on NumPy arrays; only those a reward named in ``needs`` are there."""
 
@@ -81,6 +102,27 @@ class Models(Protocol):
 
     def embed_regions(self, frames: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) to DINOv3's features of the picture's four quarters, float32 (N, 4 * 384)."""
+
+    def embed_video(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (T, H, W, 3) to float32 (D,), not normalised, in the space of :meth:`embed_video_text`."""
+
+    def embed_video_text(self, texts: list[str]) -> np.ndarray:
+        """N sentences to float32 (N, D)."""
+
+    def denoise_error(self, asked: Denoising) -> np.ndarray:
+        """How well a diffusion model predicts the noise on a clip, float32 (levels, latent frames, 3).
+
+        Mean squares over a latent frame's channels and pixels of: noise predicted with the text less the noise;
+        predicted without the text less the noise; the two predictions' difference. The last two are NaN without
+        ``compare``.
+        """
+
+    def next_frame_log_likelihood(self, asked: Denoising) -> np.ndarray:
+        """A lower bound, up to a constant, of the log-likelihood of what follows a clip's first frame.
+
+        float32 (latent frames after the first,): nats for each latent number, by the levels of ``asked`` as a sample
+        of all levels (Kingma et al., "Variational Diffusion Models", 2021, eq. 14).
+        """
 
 
 class Reward:
