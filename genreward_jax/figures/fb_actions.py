@@ -66,7 +66,11 @@ def actions_picture(
         raise ValueError(f"an action of {len(action)} numbers has no two to draw")
     grids = [over_actions(values, pair, action) for pair in pairs]
     low, high = min(grid.min() for grid in grids), max(grid.max() for grid in grids)
-    figure = style.new_figure(4.4 * len(pairs) + 2.6 * len(frames) + 0.8, 5.4)
+    width = 4.4 * len(pairs) + 2.6 * len(frames) + 0.8
+    lines = ["ring: the best action of the slice; cross: the one taken", *note.splitlines()]
+    across = int(11 * width)  # letters in a line of the note
+    lines = [part for line in lines for part in textwrap.wrap(line, across)]
+    figure = style.new_figure(width, 5.4 + 0.17 * max(0, len(lines) - 3))
     widths = [2.6] * len(frames) + [4.4] * len(pairs)
     panels = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     for axes, (words, frame) in zip(panels, frames, strict=False):
@@ -80,10 +84,7 @@ def actions_picture(
     scale.set_label("F·B, more is better", fontsize=11)
     scale.ax.tick_params(labelsize=10, color=style.FAINT)
     figure.suptitle(title, fontsize=14, color=style.INK)
-    lines = ["ring: the best action of the slice; cross: the one taken", *note.splitlines()]
-    across = int(11 * figure.get_figwidth())  # letters in a line of the note
-    text = "\n".join(part for line in lines for part in textwrap.wrap(line, across))
-    figure.supxlabel(text, fontsize=10, color=style.QUIET)
+    figure.supxlabel("\n".join(lines), fontsize=10, color=style.QUIET)
     style.save(figure, path)
 
 

@@ -20,6 +20,7 @@ def goal_picture(
     title: str,
     prompts: tuple[str, ...] = (),
     note: str = "",
+    heading: str = "",
 ) -> None:
     """Draws the video as a strip, below it the best frames with their scores, and the similarity of all frames.
 
@@ -31,6 +32,7 @@ def goal_picture(
         title: What the video is to show.
         prompts: What CLIP compared with.
         note: What else the reader must know: where the video came from, say.
+        heading: Above it all, in place of the title.
     """
     count = len(frames)
     if count != len(similarity) or not 0 <= chosen < count:
@@ -40,9 +42,12 @@ def goal_picture(
     if chosen not in best:  # the user asked for a later rank
         best[-1] = chosen
     shape = frames.shape[2] / frames.shape[1]  # width over height
-    figure = style.new_figure(13, 2.6 + 11.5 / (SHOWN * shape) + 8.2 / (BEST * shape))
+    text = [f"similarity to: {' · '.join(prompts)}"] if prompts else []
+    lines = [line for part in (*text, note) if part for line in textwrap.wrap(part, 150)]
+    below_all = max(0.3, 0.18 * len(lines))
+    figure = style.new_figure(13, 2.3 + below_all + 11.5 / (SHOWN * shape) + 8.2 / (BEST * shape))
     above, below, foot = figure.subfigures(
-        3, 1, height_ratios=(0.35 + 11.5 / (SHOWN * shape), 0.8 + 8.2 / (BEST * shape), 0.3)
+        3, 1, height_ratios=(0.35 + 11.5 / (SHOWN * shape), 0.8 + 8.2 / (BEST * shape), below_all)
     )
     strip = above.subplots(1, SHOWN, squeeze=False)[0]
     for axes in strip[len(shown) :]:
@@ -57,9 +62,7 @@ def goal_picture(
         name = f"key frame: {index + 1}" if index == chosen else f"{_ORDINAL[rank]}: frame {index + 1}"
         _picture(axes, frames[index], f"{name}\n{similarity[index]:.4f}", 12, index == chosen)
     _curve(right.subplots(), similarity, chosen, shown, best)
-    figure.suptitle("\n".join(textwrap.wrap(f"“{title}”", 95)), fontsize=15, color=style.INK)
-    text = [f"similarity to: {' · '.join(prompts)}"] if prompts else []
-    lines = [line for part in (*text, note) if part for line in textwrap.wrap(part, 150)]
+    figure.suptitle("\n".join(textwrap.wrap(heading or f"“{title}”", 95)), fontsize=15, color=style.INK)
     foot.text(0.5, 0.5, "\n".join(lines), fontsize=10, color=style.QUIET, ha="center", va="center")
     style.save(figure, path)
 

@@ -57,7 +57,7 @@ def _missing(matched: Matched) -> str:
     by_line: dict[str, int] = {}
     for wanted in matched.missing:
         by_line[wanted.line.label] = by_line.get(wanted.line.label, 0) + 1
-    said = ", ".join(f"{label} {count}" for label, count in by_line.items())
+    said = ", ".join(f"{count} of {label}" for label, count in by_line.items())
     return (
         f"{len(matched.missing)} run{'s' * (len(matched.missing) != 1)} missing and nothing put in their place ({said})"
     )

@@ -1,10 +1,7 @@
 """Figures 5, 7, 9, 10: return and success over steps, and the interquartile mean beside them."""
 
-import csv
-import io
 import itertools
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import numpy as np
 
 from genreward_jax.figures import curves as single
 from genreward_jax.figures import style
-from genreward_jax.paper_figures import make
+from genreward_jax.paper_figures import sheet
 from genreward_jax.paper_figures.match import Matched
 from genreward_jax.paper_figures.plan import Figure, Group, settings
 from genreward_jax.paper_figures.runs import Run
@@ -29,9 +26,8 @@ BY_METHOD = {
 }
 OTHERS = ("#3f8f5b", "#a04a8c", "#b8932f", "#4aa3a3", "#c25b86", "#5a6470")
 LABELS = {"return": "return (dense reward)", "success": "success"}
-COLUMNS = (
-    "panel", "task", "line", "statistic", "key", "step", "middle", "low", "high", "seeds", "episodes",
-)  # fmt: skip
+COLUMNS = ("panel", "task", "line", "statistic", "key", "step", "middle", "low", "high", "seeds", "episodes")
+EPISODES = ("run", "task", "env_reward", "method", "seed", "step", "episode", "return", "success")
 
 
 @dataclass(frozen=True)
@@ -90,21 +86,16 @@ def draw(matched: Matched, notes: Sequence[str]) -> tuple[Any, list[tuple[Group,
     """
     figure = matched.figure
     groups = [(group, panels_of(figure, group, matched.runs)) for group in figure.groups]
-    columns = sum(len(panels) for _, panels in groups)
-    width = max(3.0 * columns + 0.6, 8.4)
-    lines = [part for note in notes for part in textwrap.wrap(note, int(14.5 * width))]
-    foot = 0.25 + 0.17 * len(lines)
-    picture = style.new_figure(width, 5.9 + foot)
-    above, below = picture.subfigures(2, 1, height_ratios=(5.9, foot))
+    width = max(3.0 * sum(len(panels) for _, panels in groups) + 0.6, 8.4)
+    picture, above = sheet.new(width, 5.9, f"Figure {figure.name}: {figure.title}", notes)
     parts = np.atleast_1d(above.subfigures(1, len(groups), width_ratios=[len(panels) for _, panels in groups]))
     for part, (group, panels) in zip(parts, groups, strict=True):
-        _group(part, group, panels, matched.preset)
-    picture.suptitle(f"Figure {figure.name}: {figure.title}", fontsize=14, color=style.INK, x=0.01, ha="left")
-    below.text(0.01, 0.97, "\n".join(lines), fontsize=9.5, color=style.QUIET, ha="left", va="top", linespacing=1.25)
+        draw_group(part, group, panels, matched.preset)
     return picture, groups
 
 
-def _group(part: Any, group: Group, panels: Sequence[Panel], preset: str) -> None:
+def draw_group(part: Any, group: Group, panels: Sequence[Panel], preset: str) -> None:
+    """A group's panels side by side, returns above successes, and the legend below."""
     axes = part.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=(1.7, 1))
     chosen = colours(group, preset)
     for column, panel in enumerate(panels):
@@ -139,7 +130,8 @@ def _panel(axes: Any, panel: Panel, key: str, chosen: Mapping[str, str]) -> None
     for label, curve in curves.items():
         marked = "o-" if len(curve.steps) <= 12 else "-"
         axes.plot(curve.steps, curve.middle, marked, color=chosen[label], markersize=3.5, linewidth=1.8)
-        if np.isfinite(curve.low).any():
+        # A deviation of ones and zeros leaves the scale; the table has it.
+        if np.isfinite(curve.low).any() and (key == "return" or panel.statistic == "iqm"):
             axes.fill_between(curve.steps, curve.low, curve.high, color=chosen[label], alpha=0.13, linewidth=0)
     steps = [step for curve in curves.values() for step in curve.steps]
     end = float(max(steps, default=1)) or 1.0
@@ -188,35 +180,26 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def table(groups: Sequence[tuple[Group, Sequence[Panel]]]) -> str:
-    """What is drawn, as CSV: a row a point of a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def drawn_rows(groups: Sequence[tuple[Group, Sequence[Panel]]]) -> Iterator[tuple]:
+    """What is drawn: a row of :data:`COLUMNS` for each point of a line."""
     for group, panels in groups:
-        for panel in panels:
-            for key, curves in panel.curves.items():
-                for label, curve in curves.items():
-                    for i, step in enumerate(curve.steps):
-                        numbers = [_number(x[i]) for x in (curve.middle, curve.low, curve.high)]
-                        name = f"{group.name}: {panel.title}" if group.name else panel.title
-                        where = (name, panel.task, label, panel.statistic, key)
-                        writer.writerow([*where, int(step), *numbers, curve.seeds, int(curve.episodes[i])])
-    return text.getvalue()
+        for panel, key in itertools.product(panels, KEYS):
+            name = f"{group.name}: {panel.title}" if group.name else panel.title
+            for label, curve in panel.curves[key].items():
+                for i, step in enumerate(curve.steps):
+                    numbers = [_number(x[i]) for x in (curve.middle, curve.low, curve.high)]
+                    where = (name, panel.task, label, panel.statistic, key, int(step))
+                    yield *where, *numbers, curve.seeds, int(curve.episodes[i])
 
 
-def episodes_table(runs: Sequence[Run]) -> str:
-    """What is behind it, as CSV: a row an evaluation episode of every run, or its mean where no more was kept."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("run", "task", "env_reward", "method", "seed", "step", "episode", "return", "success"))
+def episode_rows(runs: Sequence[Run]) -> Iterator[tuple]:
+    """What is behind it: a row of :data:`EPISODES` for each evaluation episode, or its mean where no more was kept."""
     for run in runs:
         for evaluation in run.evaluations:
             who = (run.path, run.task, run.env_reward, run.method, run.seed, evaluation.step)
             for index, (score, success) in enumerate(zip(evaluation.returns, evaluation.successes, strict=True)):
                 number = f"mean of {evaluation.episodes}" if evaluation.is_mean else index
-                writer.writerow((*who, number, _number(score), _number(success)))
-    return text.getvalue()
+                yield *who, number, _number(score), _number(success)
 
 
 def _number(value: float) -> str:
@@ -227,11 +210,10 @@ def write(matched: Matched, stem: Path, words: Callable[..., list[str]]) -> list
     """The figure's files: picture, what is drawn, the episodes behind it, and the caption."""
     notes = words(*said(matched))
     picture, groups = draw(matched, notes)
-    files = make.save(picture, stem)
-    files.append(make.write(stem, ".csv", table(groups)))
-    files.append(make.write(stem, "_episodes.csv", episodes_table(matched.all)))
-    files.append(make.write(stem, ".txt", "\n".join(notes) + "\n"))
-    return files
+    files = sheet.save(picture, stem)
+    files.append(sheet.write_csv(stem, COLUMNS, drawn_rows(groups)))
+    files.append(sheet.write_csv(stem, EPISODES, episode_rows(matched.all), "_episodes.csv"))
+    return [*files, sheet.write_notes(stem, notes)]
 
 
 def said(matched: Matched) -> list[str]:
@@ -240,19 +222,14 @@ def said(matched: Matched) -> list[str]:
     counts = sorted({evaluation.episodes for run in runs for evaluation in run.evaluations[-1:]})
     seeds = len({run.seed for run in runs})
     episodes = f"{' or '.join(map(str, counts))} evaluation episode{'s' * (counts != [1])}"
-    lines = [
-        f"line and band: mean and standard deviation over {episodes} {'of each seed ' * (seeds > 1)}on the dense reward"
-    ]
+    each = " of each seed" * (seeds > 1)
+    lines = [f"white panels: mean and standard deviation over {episodes}{each}, of the environment's dense reward"]
     several = max(len(group.tasks) for group in matched.figure.groups) > 1
-    middle = "interquartile mean over seeds" + " and tasks, lines with all tasks only" * several
-    if seeds > 1:
-        lines.append(f"grey panels: {middle}; band: 95 % interval, stratified bootstrap over seeds (rliable)")
-    else:
-        lines.append(f"grey panels: {middle}; one seed has no interval")
+    middle = "interquartile mean over seeds" + " and tasks, of the lines that have them all" * several
+    interval = "95 % interval by a stratified bootstrap over seeds (rliable)"
+    lines.append(f"grey panels: {middle}; {interval if seeds > 1 else 'one seed has no interval'}")
     if any(evaluation.is_mean for run in runs for evaluation in run.evaluations):
-        lines.append("no band where a run kept only the mean of its evaluation episodes")
+        lines.append("no deviation where a run kept only the mean of its evaluation episodes")
     if matched.figure.printed:
-        lines.append(
-            "triangles: what the paper prints of the end of its curves (section 4.2), at the edge whatever the steps"
-        )
+        lines.append("triangles: what the paper prints of the end of its curves (section 4.2)")
     return lines

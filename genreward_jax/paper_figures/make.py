@@ -11,7 +11,6 @@ from genreward_jax.paper_figures.caption import caption
 from genreward_jax.paper_figures.match import Matched, match
 from genreward_jax.paper_figures.plan import WITHOUT_RUNS, Figure, Plan
 from genreward_jax.paper_figures.runs import Run
-from genreward_jax.rundir import write_text
 
 MODULES = {"second_best": "key_frame"}  # of kinds whose room has another name
 
@@ -107,20 +106,3 @@ def check(plan: Plan, name: str) -> list[str]:
     if not names:
         raise UserError(f"FIGURE={name} names no figure: there are {', '.join(plan.figures)}.")
     return names
-
-
-def save(picture: object, stem: Path) -> list[Path]:
-    """A picture as PNG and PDF."""
-    from genreward_jax.figures import style
-
-    files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "pdf")]
-    for file in files:
-        style.save(picture, file)
-    return files
-
-
-def write(stem: Path, ending: str, text: str) -> Path:
-    """A text file beside a picture, named after it."""
-    file = stem.with_name(f"{stem.name}{ending}")
-    write_text(file, text)
-    return file

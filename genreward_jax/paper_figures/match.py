@@ -59,8 +59,10 @@ def match(plan: Plan, figure: Figure, found: Sequence[Run], preset: str = "") ->
     used = preset or (everyone[0].flat["preset"] if everyone else _usual_preset(plan))
     if used not in plan.presets:
         raise UserError(f"Figure {figure.name}: {plan.file} says nothing of the preset '{used}', which its runs have.")
-    notes: list[str] = []
-    chosen = {cell: _own(plan, figure, runs, used, notes) for cell, runs in candidates.items()}
+    left: dict[str, list[Run]] = {}
+    chosen = {cell: _own(plan, figure, runs, used, left) for cell, runs in candidates.items()}
+    count = lambda runs: len({run.path for run in runs})
+    notes = [f"left to {why}: {count(runs)} run{'s' * (count(runs) != 1)}" for why, runs in left.items()]
     matched = Matched(figure, used, chosen, [], notes)
     _check_once(figure, chosen)
     _check_agreement(figure, matched.all)
@@ -87,21 +89,18 @@ def _candidates(figure: Figure, task: str, line: Any, found: Sequence[Run]) -> l
     return chosen
 
 
-def _own(plan: Plan, figure: Figure, runs: list[Run], preset: str, notes: list[str]) -> list[Run]:
-    """Without those that only another figure asks for: they vary a flag that this one does not."""
+def _own(plan: Plan, figure: Figure, runs: list[Run], preset: str, left: dict[str, list[Run]]) -> list[Run]:
+    """Without those that only another figure asks for, as they vary a flag that this one does not; these go to left."""
     kept = []
     for run in runs:
         base = base_config(run.method, preset)
         flags = {flag for other in plan.figures.values() for flag in other.varied} - set(figure.varied)
-        off = {flag: run.flat[flag] for flag in flags if run.flat[flag] != base[flag] and _matters(run, flag)}
-        others = [other for other in plan.figures.values() if off and _asks_for(other, run)]
-        if not others:
+        off = {flag for flag in flags if run.flat[flag] != base[flag] and _matters(run, flag)}
+        others = [other for other in plan.figures.values() if off & set(other.varied) and _asks_for(other, run)]
+        if others:
+            left.setdefault(f"Figure {others[0].name}, which varies {', '.join(sorted(off))}", []).append(run)
+        else:
             kept.append(run)
-            continue
-        said = ", ".join(f"{flag} {value}" for flag, value in sorted(off.items()))
-        note = f"{run.path} is left to Figure {others[0].name}: {said}"
-        if note not in notes:
-            notes.append(note)
     return kept
 
 
