@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS QUICK FULL ITEMS
+unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS QUICK FULL ITEMS FIGURE RUNS
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -41,10 +41,13 @@ SCORE_FLAGS = $(call flag,--task,TASK,metaworld_)$(call flag,--rewards,REWARDS)$
 	$(call flag,--goal.source,GOAL)$(call flag,--model.family,MODEL)$(call flag,--env.metaworld.reward,ENV_REWARD)$\
 	$(call flag,--preset,PRESET)$(call flag,--seed,SEED)$(call flag,--across,ACROSS)
 
+# The same for `python -m genreward_jax figures` and `reproduce`.
+FIGURE_FLAGS = $(call flag,--figure,FIGURE)$(call flag,--preset,PRESET)$(call flag,--runs,RUNS)$(call flag,--out,OUT)
+
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup relabel train goal score eval finetune models models-eval study bench fetch-models test lint format doctor clean
+.PHONY: help setup relabel train goal score eval finetune models models-eval study figures reproduce report bench fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -96,6 +99,15 @@ finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL
 
 study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry', or '--scores folder' to compare with make score
 	@exec $(VENV) -m genreward_jax study $(value FLAGS)
+
+figures: setup-if-needed ## draw the paper's figures from the runs that are there, and say what is missing: FIGURE=5 RUNS=dir OUT=dir PRESET=
+	@exec $(VENV) -m genreward_jax figures$(FIGURE_FLAGS) $(value FLAGS)
+
+reproduce: setup-if-needed ## train what a figure misses, on Ray, then draw it; goes on when stopped: FIGURE=9 PRESET=smoke|cpu|paper RUNS=dir OUT=dir FLAGS='--dry'
+	@exec $(VENV) -m genreward_jax reproduce$(FIGURE_FLAGS) $(value FLAGS)
+
+report: setup-if-needed ## one page of all runs in a folder, to open or to send: RUNS=dir OUT=report.html
+	@exec $(VENV) -m genreward_jax report$(call flag,--runs,RUNS)$(call flag,--out,OUT) $(value FLAGS)
 
 bench: setup-if-needed ## measure what the reward and the speed-ups cost and save: QUICK=1 (a smoke) FULL=1 (everything) ITEMS='1 3' OUT=bench FLAGS=
 	@exec $(VENV) -m genreward_jax bench$(if $(value QUICK), --quick)$(if $(value FULL), --full)$(if $(value ITEMS), --items $(value ITEMS))$(call flag,--out,OUT) -- $(value FLAGS)

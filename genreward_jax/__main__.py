@@ -18,7 +18,7 @@ VERBS = {
     "models-eval": "judge model families on episodes that no model was trained on",
     "study": "train under several rewards with several seeds, a CSV a run; goes on where it was stopped",
     "sweep": "train tasks x methods x seeds x flags on Ray, here or on a cluster; goes on where it was stopped",
-    "figures": "draw the paper's figures from the runs that are there, and say which are missing: --figure 5 --runs FOLDER",
+    "figures": "draw the paper's figures from the runs that are there, and say what is missing: --figure 5",
     "reproduce": "train what a figure misses, then draw it: --figure 9 --preset smoke|cpu|paper",
     "report": "one page of all runs in a folder, without a network: --runs FOLDER --out report.html",
     "bench": "measure what the reward and the speed-ups cost and save; --quick, --full, --items 1 3",

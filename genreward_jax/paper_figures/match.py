@@ -6,7 +6,7 @@ from typing import Any
 
 from genreward_jax.config import method_flags, read_yaml
 from genreward_jax.errors import UserError
-from genreward_jax.paper_figures.plan import Figure, Plan, Wanted, base_config, settings
+from genreward_jax.paper_figures.plan import Figure, Plan, Wanted, base_config, settings, usual_preset
 from genreward_jax.paper_figures.runs import Run
 from genreward_jax.rundir import MAY_CHANGE
 
@@ -56,7 +56,7 @@ def match(plan: Plan, figure: Figure, found: Sequence[Run], preset: str = "") ->
     candidates = {_key(task, line.label): _candidates(figure, task, line, found) for task, line in figure.cells}
     everyone = [run for runs in candidates.values() for run in runs]
     _agree_on(figure, everyone, "preset", lambda run: run.flat["preset"])
-    used = preset or (everyone[0].flat["preset"] if everyone else _usual_preset(plan))
+    used = preset or (everyone[0].flat["preset"] if everyone else usual_preset(plan))
     if used not in plan.presets:
         raise UserError(f"Figure {figure.name}: {plan.file} says nothing of the preset '{used}', which its runs have.")
     left: dict[str, list[Run]] = {}
@@ -106,14 +106,6 @@ def _own(plan: Plan, figure: Figure, runs: list[Run], preset: str, left: dict[st
 
 def _asks_for(figure: Figure, run: Run) -> bool:
     return any(run in _candidates(figure, task, line, [run]) for task, line in figure.cells)
-
-
-def _usual_preset(plan: Plan) -> str:
-    """What `make train` takes on this machine."""
-    from genreward_jax.device import has_gpu
-
-    usual = "paper" if has_gpu() else "cpu"
-    return usual if usual in plan.presets else next(iter(plan.presets))
 
 
 def _check_once(figure: Figure, chosen: dict[Cell, list[Run]]) -> None:

@@ -130,6 +130,14 @@ def settings(line: Line, preset: str) -> tuple:
     return line.method, line.env_reward, flags
 
 
+def usual_preset(plan: Plan) -> str:
+    """What `make train` takes on this machine, where the plan has it."""
+    from genreward_jax.device import has_gpu
+
+    usual = "paper" if has_gpu() else "cpu"
+    return usual if usual in plan.presets else next(iter(plan.presets))
+
+
 @cache
 def base_config(method: str, preset: str) -> Mapping[str, Any]:
     """Every flag of a run with this method and preset and nothing else, by full name."""
