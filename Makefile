@@ -7,7 +7,7 @@ WORKERS ?= 2
 export PYTHON TORCH_INDEX
 
 # Values go to the programs as quoted arguments; make would expand a $ in them on the way to the environment.
-unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS QUICK FULL ITEMS FIGURE RUNS
+unexport TASK TASKS STEPS SEED METHOD REWARDS ENV_REWARD LOGDIR PRESET GOAL MODEL FLAGS RUN EPISODES REVISION GENERATION DRY PROMPT IMAGE FRAMES OUT DATA PART PARTS CARDS QUICK FULL ITEMS SWEEP FIGURE RUNS
 
 VENV := .venv/bin/python
 # Any python3 can run the set-up, which then looks for the right one; PYTHON only stands in where there is none.
@@ -47,7 +47,7 @@ FIGURE_FLAGS = $(call flag,--figure,FIGURE)$(call flag,--preset,PRESET)$(call fl
 FINETUNE_FLAGS = $(call flag,--data,DATA)$(call flag,--model,MODEL)$(call flag,--out,OUT)$(call flag,--part,PART)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup relabel train goal score eval finetune models models-eval study figures reproduce report bench fetch-models test lint format doctor clean
+.PHONY: help setup relabel train goal score eval finetune models models-eval study sweep figures reproduce report bench fetch-models test lint format doctor clean
 
 help: ## list the targets
 	@echo 'make TARGET [NAME=value ...]'
@@ -99,6 +99,18 @@ finetune: setup-if-needed ## fine-tune a family's video model: DATA=folder MODEL
 
 study: setup-if-needed ## train under several rewards and seeds, a CSV a run (hours; goes on when stopped): FLAGS='--seeds 0 --dry', or '--scores folder' to compare with make score
 	@exec $(VENV) -m genreward_jax study $(value FLAGS)
+
+sweep: .sweep-is-named setup-if-needed ## train tasks x methods x seeds x flags on Ray, here or on the cluster of RAY_ADDRESS; goes on when stopped: SWEEP=smoke (or a file) OUT=folder or URL FLAGS='--dry'
+	@$(VENV) -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("ray"))' >/dev/null 2>&1 || $(WITH_EXTRA) '.[sweep]'
+	@exec $(VENV) -m genreward_jax sweep $(call quote,$(value SWEEP))$(call flag,--out,OUT) $(value FLAGS)
+
+# One more extra for a checkout that is set up, installed as the set-up does it.
+WITH_EXTRA = $(VENV) -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt $\
+	--no-build-isolation --config-settings editable_mode=compat -e
+
+.PHONY: .sweep-is-named
+.sweep-is-named:
+	@$(if $(value SWEEP),:,echo 'make sweep needs a name under configs/sweeps or a file: make sweep SWEEP=smoke' >&2; exit 2)
 
 figures: setup-if-needed ## draw the paper's figures from the runs that are there, and say what is missing: FIGURE=5 RUNS=dir OUT=dir PRESET=
 	@exec $(VENV) -m genreward_jax figures$(FIGURE_FLAGS) $(value FLAGS)

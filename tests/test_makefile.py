@@ -113,6 +113,23 @@ def test_make_eval(echoing):
     assert "make eval needs a run directory: make eval RUN=runs/" in make("eval", folder=echoing, code=2)
 
 
+def test_make_sweep(echoing):
+    said = make(
+        "sweep", "SWEEP=my sweep.yaml", "OUT=s3://bucket/it's", "FLAGS=--at-once 2", folder=echoing
+    ).splitlines()
+    assert said[2:] == ["sweep", "my sweep.yaml", "--out", "s3://bucket/it's", "--at-once", "2"]
+    assert "make sweep needs a name under configs/sweeps or a file" in make("sweep", folder=echoing, code=2)
+
+
+def test_make_sweep_gets_ray_where_it_is_missing(echoing):
+    """As the set-up installs: editable, and at the pinned versions."""
+    (echoing / ".venv/bin/python").write_text('#!/bin/sh\nprintf \'%s\\n\' "$@"\ntest "$1" != -c\n')
+    said = make("sweep", "SWEEP=smoke", folder=echoing).splitlines()
+    pip = said[: said.index("sweep") - 2]
+    assert pip[:2] == ["-m", "pip"] and pip[-2:] == ["-e", ".[sweep]"]
+    assert pip[pip.index("-c") + 1] == "constraints.txt" and "editable_mode=compat" in pip
+
+
 def test_make_test_runs_pytest_on_two_processes(echoing):
     assert make("test", folder=echoing).splitlines()[:4] == ["-m", "pytest", "-n", "2"]
 

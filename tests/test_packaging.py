@@ -39,7 +39,9 @@ def test_wheel_holds_every_module_and_the_yaml_files(wheel):
         path for room in ("genreward_jax", "dreamerv3_patches", "torch_bridge") for path in (ROOT / room).rglob("*.py")
     ]
     assert {str(path.relative_to(ROOT)) for path in sources} <= names
-    yamls = {f"genreward_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    yamls = {
+        f"genreward_jax/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")
+    }
     assert yamls and yamls <= names
     assert "genreward_jax/score/page.html" in names
     assert not [name for name in names if name.startswith(("tests", "configs", "build"))]

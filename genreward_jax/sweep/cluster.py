@@ -32,7 +32,7 @@ def ray_for_a_sweep() -> Iterator[Any]:
     except ImportError:
         raise UserError(
             "Sweeps need Ray, which is not installed: make sweep installs it, or pip install -c constraints.txt "
-            "'.[sweep]' does."
+            "-e '.[sweep]' does."
         ) from None
     if ray.is_initialized():  # the caller's own
         yield ray

@@ -61,7 +61,7 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
         return real(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", none)
-    with pytest.raises(UserError, match=r"make sweep installs it, or pip install -c constraints.txt '.\[sweep\]'"):
+    with pytest.raises(UserError, match=r"make sweep installs it, or pip install -c constraints.txt -e '.\[sweep\]'"):
         with cluster.ray_for_a_sweep():
             pass
 
