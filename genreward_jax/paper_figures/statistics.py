@@ -1,6 +1,5 @@
 """What the curves show: mean and deviation over evaluation episodes, and the interquartile mean with its interval."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,10 +105,12 @@ def _interval(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"The interquartile mean's interval needs rliable ({error}): pip install 'genreward-jax[figures]', or make "
             "setup in a checkout."
         ) from None
-    state = np.random.RandomState(SEED)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)  # rliable passes nothing else
-        _, intervals = get_interval_estimates({"": table}, iqm, reps=REPETITIONS, random_state=state)
+    before = np.random.get_state()  # rliable draws from NumPy's global numbers whatever random_state it is given
+    np.random.seed(SEED)
+    try:
+        _, intervals = get_interval_estimates({"": table}, iqm, reps=REPETITIONS)
+    finally:
+        np.random.set_state(before)
     return intervals[""][0], intervals[""][1]
 
 
