@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,10 +39,7 @@ def ray_for_a_sweep() -> Iterator[Any]:
         yield ray
         return
     address = os.environ.get("RAY_ADDRESS", "")
-    if address.startswith("ray://"):
-        raise UserError(
-            f"RAY_ADDRESS is {address}: start the sweep on a machine of the cluster, with RAY_ADDRESS=host:6379."
-        )
+    check_address(address)
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         settings["address"] = address
@@ -62,6 +60,27 @@ def ray_for_a_sweep() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuses an address at which nothing listens: Ray would try for minutes and end the process.
+
+    Args:
+        address: As RAY_ADDRESS has it: '', 'auto' or 'host:port'.
+    """
+    if address in ("", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UserError(
+            f"RAY_ADDRESS is {address}; start the sweep on a machine of the cluster, with RAY_ADDRESS=host:6379 there."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=15).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"Nothing answers at RAY_ADDRESS={address} ({error}): start Ray there (ray start --head), or unset it."
+        ) from None
 
 
 def share(ray: Any, resources: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:

@@ -66,8 +66,17 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
             pass
 
 
-def test_an_address_that_is_none_is_a_sentence(monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with pytest.raises(UserError, match="RAY_ADDRESS is ray://head:10001: start the sweep on a machine of the cluster"):
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("ray://head:10001", "RAY_ADDRESS is ray://head:10001; start the sweep on a machine of the cluster"),
+        ("head", "RAY_ADDRESS is head; start"),
+        ("127.0.0.1:1", r"Nothing answers at RAY_ADDRESS=127.0.0.1:1 \(.*\): start Ray there"),
+        ("127.0.0.1:99999", "Nothing answers at"),
+    ],
+)
+def test_an_address_that_is_none_is_a_sentence(monkeypatch, address, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=sentence):
         with cluster.ray_for_a_sweep():
             pass

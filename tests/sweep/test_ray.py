@@ -23,9 +23,8 @@ QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "hea
 
 
 @pytest.fixture
-def two_nodes():
-    """A local cluster of two nodes with a CPU each, this process on the first; gives what kills the other."""
-    import ray
+def two_nodes(monkeypatch):
+    """A local cluster of two nodes with a CPU each, named by RAY_ADDRESS; gives what kills the second."""
     from ray.cluster_utils import Cluster
 
     for name, value in cluster.QUIET.items():
@@ -33,11 +32,10 @@ def two_nodes():
     node = {"num_cpus": 1, "object_store_memory": OBJECTS, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={**node, "_system_config": QUICK})
     other = made.add_node(**node)
-    ray.init(address=made.address, log_to_driver=False)
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
     try:
         yield lambda: made.remove_node(other, allow_graceful=False)
     finally:
-        ray.shutdown()
         made.shutdown()
 
 
