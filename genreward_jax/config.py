@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from genreward_jax.device import has_gpu
 from genreward_jax.errors import UserError
 
-SETTABLE = ("reward", "fb", "goal")  # sections whose flags a method may set
+SETTABLE = ("reward.", "fb.", "goal.", "model.family")  # flags that a method may set, or how they begin
 PRESETS = ("paper", "cpu", "smoke")  # what --preset may name; the agent's size comes from these
 
 
@@ -69,8 +69,8 @@ def with_method(config: elements.Config, method: str) -> elements.Config:
         UserError: the entry sets a flag that there is not, one that is not its to set, or to a value of another type.
     """
     for flag, value in method_flags(method).items():
-        if flag not in config.flat or flag.split(".")[0] not in SETTABLE:
-            known = [key for key in config.flat if key.split(".")[0] in SETTABLE]
+        if flag not in config.flat or not flag.startswith(SETTABLE):
+            known = [key for key in config.flat if key.startswith(SETTABLE)]
             raise UserError(
                 f"Method '{method}' sets '{flag}' in methods.yaml, no flag of a method: {nearest(flag, known)}"
             )

@@ -67,4 +67,7 @@ def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermS
         raise UserError(f"The method '{name}' adds no reward: there is nothing to score.")
     objective = str(config.fb.objective) if uses_fb(terms) else ""
     normalised = config.fb.reward_norm == "running"
-    return TermScorer(name, terms, objective=objective, normalised=normalised, summed=True)
+    scorer = TermScorer(name, terms, objective=objective, normalised=normalised, summed=True)
+    if config.model.family != own.model.family:
+        scorer.about = f"by {own.model.family}; METHOD={name} trains with {config.model.family} unless MODEL= is given"
+    return scorer

@@ -100,7 +100,7 @@ class TermScorer:
         self._bind("")
         if any(reward.outputs for reward in self._shaper.rewards):
             self.networks = networks_for(context, self._objective, self._mixed)
-            self.about = self.networks.about
+            self.about = "; ".join(filter(None, (self.about, self.networks.about)))
 
     def values(self, trajectory: Trajectory, task: str = "") -> Values:
         if task != self._task:
