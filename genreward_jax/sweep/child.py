@@ -53,6 +53,7 @@ def train(
     log.parent.mkdir(parents=True, exist_ok=True)
     start = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(cores), *command]
     told = 0.0
+    lease.report(note="starting")  # what came before may have taken long
     with log.open("ab") as said:
         said.write(f"\n$ {' '.join(command)}\n".encode())
         said.flush()

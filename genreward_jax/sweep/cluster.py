@@ -15,6 +15,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Where memory runs out the kernel ends a training, which counts as a failure; Ray would start it again for ever.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 OBJECTS = 80_000_000  # bytes of shared memory; only short messages go through it
 

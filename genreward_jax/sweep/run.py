@@ -13,6 +13,7 @@ from genreward_jax.errors import UserError
 from genreward_jax.stopping import StopSignal
 from genreward_jax.sweep import table
 from genreward_jax.sweep.board import Board
+from genreward_jax.sweep.claim import NAME as CLAIM
 from genreward_jax.sweep.claim import Claim
 from genreward_jax.sweep.cluster import ray_for_a_sweep, share
 from genreward_jax.sweep.plan import Job, check_resources, is_done
@@ -72,9 +73,8 @@ def run_jobs(
         try:
             with ray_for_a_sweep() as ray:
                 options = share(ray, resources, say)
-                terms = Terms(
-                    out, os.getcwd(), lease_s, options["num_cpus"], options["num_gpus"], _passed_on(), command
-                )
+                shares = options["num_cpus"], options["num_gpus"]
+                terms = Terms(out, os.getcwd(), lease_s, *shares, _passed_on(), command, CLAIM)
                 sweep = _Sweeping(ray, missing, terms, options, retries, at_once, Screen(say), claim)
                 results |= sweep.carry_out()
         finally:

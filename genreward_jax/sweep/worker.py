@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from genreward_jax.sweep.mirror import Mirror
 from genreward_jax.sweep.plan import Job, is_done
 from genreward_jax.sweep.storage import is_url, join
 
+SEEN_S = 90.0  # until a file is seen on another node: network file systems remember that it was not there
 STORE_TRIES = 5  # of the last bringing up, with longer and longer pauses
 FAILED, FINISHED, REFUSED, STOPPED, DIED = "failed", "finished", "refused", "stopped", "died"
 
@@ -34,6 +36,7 @@ class Terms:
         num_cpus, num_gpus: A run's share.
         env: Variables that a node's own environment may lack.
         command: The training's command line before the flags; () is ours, by the node's own Python.
+        mark: A file in ``out``, where that is a folder: a node that does not see it has another folder of that name.
     """
 
     out: str
@@ -43,6 +46,7 @@ class Terms:
     num_gpus: float
     env: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,13 @@ def attempt(job: Job, terms: Terms, call: Callable[..., Any]) -> Outcome:
 
 def _here(job: Job, folder: Path, terms: Terms, lease: Lease) -> Outcome:
     """A run in a folder that every node sees."""
+    end = time.monotonic() + SEEN_S
+    while not Path(terms.out, terms.mark).exists():
+        if time.monotonic() > end:
+            what = f"the folder {terms.out} of {socket.gethostname()} is not the one that the sweep began with"
+            return Outcome(REFUSED, f"{what}; name one that all nodes share, or a URL.")
+        lease.report(note="waiting to see the output")
+        time.sleep(lease.pause_s)
     if is_done(folder, job):
         return Outcome(FINISHED, step=reached(folder))
     log = Path(join(terms.out, log_name(job.name)))

@@ -1,5 +1,6 @@
 """One attempt at a run, without Ray: what a training's end means, where its files are, what it ends with."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -87,6 +88,17 @@ def test_told_to_stop_a_training_saves_and_is_gone_on_with(tmp_path):
     assert Store(tmp_path / job.name).step() == outcome.step  # and not the last that is a multiple of five
     assert attempt(job, terms(tmp_path), call_of(Board(LEASE_S))).kind == "finished"
     check_whole(tmp_path / job.name, 200)
+
+
+def test_a_folder_that_the_nodes_do_not_share_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("genreward_jax.sweep.worker.SEEN_S", 0.5)
+    (job,), mark = jobs(0), tmp_path / "sweep.json"
+    marked = dataclasses.replace(terms(tmp_path), mark="sweep.json")
+    outcome = attempt(job, marked, call_of(Board(LEASE_S)))
+    assert outcome.kind == "refused" and "name one that all nodes share, or a URL" in outcome.why
+    assert not (tmp_path / "reach").exists()
+    when(lambda: time.sleep(0.1) is None, mark.touch)
+    assert attempt(job, marked, call_of(Board(LEASE_S))).kind == "finished"
 
 
 def test_behind_a_url_a_run_moves_to_another_machine(tmp_path, scratch, monkeypatch):
