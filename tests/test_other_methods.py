@@ -20,7 +20,7 @@ FLAGS = """
 def train(logdir, method, steps, *more):
     command = [sys.executable, "-m", "genreward_jax", "train", *FLAGS, "--method", method, "--logdir", str(logdir)]
     done = subprocess.run(
-        [*command, "--run.steps", str(steps), *more], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, "--run.steps", str(steps), *more], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
