@@ -43,7 +43,7 @@ def test_wheel_holds_every_module_and_the_yaml_files(wheel):
         f"genreward_jax/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")
     }
     assert yamls and yamls <= names
-    assert "genreward_jax/score/page.html" in names
+    assert {"genreward_jax/score/page.html", "genreward_jax/run_report/page.html"} <= names
     assert not [name for name in names if name.startswith(("tests", "configs", "build"))]
 
 

@@ -1,0 +1,1 @@
+"""``make report``: one page, without a network, of all runs in a folder."""
