@@ -101,8 +101,10 @@ study: setup-if-needed ## train under several rewards and seeds, a CSV a run (ho
 	@exec $(VENV) -m genreward_jax study $(value FLAGS)
 
 sweep: .sweep-is-named setup-if-needed ## train tasks x methods x seeds x flags on Ray, here or on the cluster of RAY_ADDRESS; goes on when stopped: SWEEP=smoke (or a file) OUT=folder or URL FLAGS='--dry'
-	@$(VENV) -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("ray"))' >/dev/null 2>&1 || $(WITH_EXTRA) '.[sweep]'
+	@$(HAS_RAY) || $(WITH_EXTRA) '.[sweep]'
 	@exec $(VENV) -m genreward_jax sweep $(call quote,$(value SWEEP))$(call flag,--out,OUT) $(value FLAGS)
+
+HAS_RAY = $(VENV) -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("ray"))' >/dev/null 2>&1
 
 # One more extra for a checkout that is set up, installed as the set-up does it.
 WITH_EXTRA = $(VENV) -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt $\
@@ -116,6 +118,7 @@ figures: setup-if-needed ## draw the paper's figures from the runs that are ther
 	@exec $(VENV) -m genreward_jax figures$(FIGURE_FLAGS) $(value FLAGS)
 
 reproduce: setup-if-needed ## train what a figure misses, on Ray, then draw it; goes on when stopped: FIGURE=9 PRESET=smoke|cpu|paper RUNS=dir OUT=dir FLAGS='--dry'
+	@$(HAS_RAY) || $(WITH_EXTRA) '.[sweep]'
 	@exec $(VENV) -m genreward_jax reproduce$(FIGURE_FLAGS) $(value FLAGS)
 
 report: setup-if-needed ## one page of all runs in a folder, to open or to send: RUNS=dir OUT=report.html

@@ -156,3 +156,17 @@ def test_make_score_passes_each_variable_as_its_flag(echoing):
     said = make("score", *(f"{name}={value}" for name, value in given.items()), folder=echoing).splitlines()
     assert said[:3] == ["-m", "genreward_jax", "score"]
     assert dict(zip(said[3::2], said[4::2], strict=True)) == flags
+
+
+@pytest.mark.parametrize("target", ["figures", "reproduce"])
+def test_figures_pass_each_variable_as_its_flag(echoing, target):
+    given = {"FIGURE": "5,7", "PRESET": "smoke", "RUNS": "my runs", "OUT": "out"}
+    said = make(target, *(f"{name}={value}" for name, value in given.items()), folder=echoing).splitlines()[-9:]
+    assert said[0] == target
+    flags = {"--figure": "5,7", "--preset": "smoke", "--runs": "my runs", "--out": "out"}
+    assert dict(zip(said[1::2], said[2::2], strict=True)) == flags
+
+
+def test_make_report(echoing):
+    said = make("report", "RUNS=a folder", "OUT=page.html", folder=echoing).splitlines()[2:]
+    assert said == ["report", "--runs", "a folder", "--out", "page.html"]

@@ -155,9 +155,10 @@ def missing_of(plan: Plan, runs: Sequence[Run], folder: Path) -> list[Missing]:
             continue
         if not matched.all:
             none.append(figure.name)
-        elif matched.missing:
+        elif matched.missing or figure.asks:
             count = len(matched.missing)
-            says = f"{count} of its runs {'is' if count == 1 else 'are'} not here"
+            lacks = f"{count} of its runs {'is' if count == 1 else 'are'} not here" if count else ""
+            says = ". ".join(filter(None, (lacks, figure.asks)))
             found.append(Missing(figure.name, figure.title, says, make.commands(matched, folder)))
     if none:
         says = "none of their runs is here; make reproduce FIGURE=... makes them"

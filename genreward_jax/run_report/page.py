@@ -163,13 +163,17 @@ def _written(value: Any) -> Any:
 
 def _media(run: Run, videos: Videos) -> str:
     """The last episode beside the goal and its key frame; words where there is none."""
-    parts = []
-    for file, words in ((pictures.episode_file(run), "last episode"), (run.path / "goal" / "goal.mp4", "goal video")):
+    parts, both = [], run.path / "videos" / "episode_beside_goal.mp4"
+    videos_of = ((pictures.episode_file(run), "last episode"), (run.path / "goal" / "goal.mp4", "goal video"))
+    if videos_of[0][0] is None and both.is_file():  # of a run from before the episode was kept by itself
+        videos_of = ((both, "goal video and last episode"),)
+    for file, words in videos_of:
         if file is not None and file.is_file():
             source = videos.source(file)
             player = "muted loop playsinline controls preload=metadata"
             tag = f'<video {player} aria-label="{words}" src="{source}"></video>'
-            parts.append(f"<figure>{tag}<figcaption>{words}</figcaption></figure>")
+            wide = ' class="wide"' * (file == both)
+            parts.append(f"<figure{wide}>{tag}<figcaption>{words}</figcaption></figure>")
         else:
             parts.append(f'<p class="quiet">no {words}</p>')
     key = run.path / "goal" / "key_frame.png"
