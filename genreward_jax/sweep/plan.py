@@ -1,9 +1,7 @@
 """What a sweep trains: tasks x methods x environment rewards x seeds x flags, as a list of jobs with their names."""
 
 import functools
-import hashlib
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +17,8 @@ from genreward_jax.methods import load_method
 from genreward_jax.rundir import MAY_CHANGE
 from genreward_jax.suites import file_name, one_of, split_task
 from genreward_jax.sweep.storage import Store
+from genreward_jax.sweep.variants import variants
 
-OWN = {
-    "task": "tasks",
-    "method": "methods",
-    "seed": "seeds",
-    "preset": "preset",
-    "logdir": "out",
-}  # no flags of a sweep
 KINDS = {
     "flags": (Mapping | list, "a block of 'flag: value' lines"),
     "out": (str, "a folder or URL"),
@@ -117,18 +109,22 @@ def grid(
         twice = next((value for value in values if list(values).count(value) > 1), None)
         if twice is not None:
             raise UserError(f"A sweep's {axis} name '{twice}' twice.")
-    variants = _variants(flags)
+    for reward in env_rewards:
+        one_of("env_rewards", reward, ("dense", "sparse", "none"))
+    if min(seeds) < 0:
+        raise UserError(f"A sweep's seed is {min(seeds)}; it must be 0 or more.")
+    combinations = variants(flags)
     jobs = [
         _job(task, reward, method, int(seed), suffix, variant, preset)
         for seed in seeds
         for task in tasks
         for reward in env_rewards
-        for suffix, variant in variants
+        for suffix, variant in combinations
         for method in methods
     ]
-    for job in jobs:
-        if f"seed{seeds[0]}" == job.name.rpartition("/")[2]:  # the other seeds say nothing new
-            _check(job)
+    for task in {task.startswith("gym_"): task for task in tasks}.values():  # a suite's other tasks say nothing new
+        for (suffix, variant), method in itertools.product(combinations, methods):
+            _check(_job(task, env_rewards[0], method, int(seeds[0]), suffix, variant, preset))
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -142,8 +138,7 @@ def _job(task: str, reward: str, method: str, seed: int, suffix: str, variant: M
     flags = ["--task", f"{suite}_{plain}", *(["--preset", preset] if preset else []), "--method", method]
     flags += [f"--env.{suite}.reward", reward, "--seed", str(seed)]
     for flag, value in variant.items():
-        flags += [f"--{flag}", *(map(str, value) if isinstance(value, Sequence | tuple) and not isinstance(value, str)
-                                 else [str(value)])]  # fmt: skip
+        flags += [f"--{flag}", *map(str, value if isinstance(value, list | tuple) else [value])]
     parts = (file_name(plain), reward, method, *([suffix] if suffix else []), f"seed{seed}")
     return Job("/".join(parts), tuple(flags))
 
@@ -152,51 +147,6 @@ def _check(job: Job) -> None:
     """What can be said of a job's settings without opening an environment."""
     config = job.config()
     load_method(config.method, dict(config.reward))
-    suite, _ = split_task(config.task)
-    one_of(f"env.{suite}.reward", config.env[suite].reward, ("dense", "sparse", "none"))
-    if config.seed < 0:
-        raise UserError(f"A sweep's seed is {config.seed}; it must be 0 or more.")
-
-
-def _variants(flags: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Every combination of the flags' values, with what tells it from the others in a run's name."""
-    defaults = elements.Config(config_lib.read_yaml("defaults")).flat
-    combinations: list[dict[str, Any]] = []
-    for variant in [flags] if isinstance(flags, Mapping) else flags:
-        if not isinstance(variant, Mapping):
-            raise UserError(f"A sweep's flags hold {variant!r}; write 'name: value' lines, or a list of such blocks.")
-        axes = [[(flag, value) for value in _values(flag, variant[flag], defaults)] for flag in variant]
-        combinations += [dict(chosen) for chosen in itertools.product(*axes)]
-    everywhere = {flag: str(value) for flag, value in (combinations or [{}])[0].items()}
-    for chosen in combinations[1:]:
-        everywhere = {flag: v for flag, v in everywhere.items() if flag in chosen and str(chosen[flag]) == v}
-    tell = lambda chosen: ",".join(f"{k}={_short(v)}" for k, v in chosen.items() if k not in everywhere)
-    return [(tell(chosen) or ("default" if len(combinations) > 1 else ""), chosen) for chosen in combinations]
-
-
-def _values(flag: str, value: Any, defaults: Mapping[str, Any]) -> list[Any]:
-    """A flag's values as a list, for a flag that there is."""
-    plain = str(flag)
-    if plain in OWN or re.fullmatch(r"env\.\w+\.reward", plain):
-        raise UserError(f"A sweep's flags set '{plain}', which is its '{OWN.get(plain, 'env_rewards')}': set that.")
-    if plain not in defaults:
-        raise UserError(f"There is no flag '{plain}' (under a sweep's flags): {nearest(plain, list(defaults))}")
-    if isinstance(value, Mapping) or value is None:
-        raise UserError(f"A sweep's flag '{plain}' is {value!r}; write a value, or a list of values.")
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if isinstance(defaults[plain], tuple | list):  # itself a list: only a list of lists is an axis
-        is_list = is_list and bool(value) and not isinstance(value[0], str | int | float)
-    values = list(value) if is_list else [value]
-    if not values:
-        raise UserError(f"A sweep's flag '{plain}' has no values.")
-    return values
-
-
-def _short(value: Any) -> str:
-    """A value as part of a folder's name: short, and another for another value."""
-    text = str(value) if not isinstance(value, list | tuple) else "x".join(map(str, value))
-    plain = re.sub(r"[^\w.+-]+", "-", Path(text).name if "/" in text else text)[-40:].strip("-.") or "empty"
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def read_sweep(path: str | Path) -> Sweep:

@@ -1,5 +1,7 @@
 """Two attempts never train one run: who may, by the board's clock and by each attempt's own."""
 
+import time
+
 import pytest
 
 from genreward_jax.sweep.board import GO, LOST, STOP, Board
@@ -88,6 +90,19 @@ def test_without_an_answer_an_attempt_gives_up_before_another_is_let_in(board, c
     with pytest.raises(Gone, match="nobody has answered"):
         lease.report(4)
     assert not lease.holds() and lease.answered == asked
+
+
+def test_an_answer_that_was_long_on_its_way_is_as_old_as_its_question(board):
+    """What it says was true when the board wrote it down, and the board's own clock for others began then."""
+
+    def call(method, *arguments):
+        said = getattr(board, method)(*arguments)
+        time.sleep(0.3)
+        return said
+
+    lease = Lease(call, "run", 0.2)
+    lease.begin()
+    assert not lease.holds()
 
 
 def test_an_attempt_whose_run_is_anothers_ends(board, clock):

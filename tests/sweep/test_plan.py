@@ -46,7 +46,7 @@ def test_flags_that_vary_are_axes_and_stand_in_the_name():
     [
         ({"tasks": ["reech"]}, "no task 'reech'; did you mean reach"),
         ({"methods": ["genrewrd"]}, "no method 'genrewrd': did you mean genreward"),
-        ({"env_rewards": ["dens"]}, "did you mean dense"),
+        ({"env_rewards": ["dens"]}, "--env_rewards is .dens.: did you mean dense"),
         ({"preset": "smok"}, "no preset 'smok': did you mean smoke"),
         ({"seeds": []}, "at least one of seeds"),
         ({"seeds": [1, 1]}, "seeds name '1' twice"),

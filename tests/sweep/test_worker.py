@@ -195,7 +195,7 @@ def test_a_run_directory_that_is_still_locked_is_waited_for(tmp_path, steps_file
     worker = start(tmp_path)
     wait_for(steps_file.exists)
     (training,) = trainings(worker)
-    when(lambda: time.sleep(1) is None, training.kill)
+    when(lambda: time.sleep(4) is None, training.kill)  # later than the next one has started
     (job,) = jobs(0, steps=400)
     outcome = attempt(job, terms(tmp_path, 0), call_of(Board(LEASE_S)))
     worker.communicate()
