@@ -1,12 +1,11 @@
 """What stands below a figure: seeds, steps, hardware, commit, and what a reader must not overlook."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from genreward_jax import provenance
-from genreward_jax.paper_figures.match import Matched
-from genreward_jax.paper_figures.plan import Plan, base_config
+from genreward_jax.paper_figures.match import Matched, changes
+from genreward_jax.paper_figures.plan import Plan
 from genreward_jax.paper_figures.runs import Run
-from genreward_jax.rundir import MAY_CHANGE
 
 
 def caption(plan: Plan, matched: Matched, *more: str) -> list[str]:
@@ -70,17 +69,10 @@ def _unfinished(runs: Sequence[Run]) -> str:
 
 def _other_settings(runs: Sequence[Run], varied: Sequence[str]) -> str:
     """Flags that the runs set otherwise than their preset and method."""
-    found: Mapping[str, str] = {}
-    for run in runs:
-        base = base_config(run.method, run.flat["preset"])
-        for flag, value in run.flat.items():
-            own = flag in ("task", "seed", "run.steps", "env.metaworld.reward", "env.metaworld.quality", *varied)
-            if own or any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE) or flag not in base:
-                continue
-            if _plain(value) != _plain(base[flag]):
-                found[flag] = f"{flag} {_plain(value)} (the preset has {_plain(base[flag])})"
+    found = {
+        flag: f"{flag} {value} (the preset has {usual})"
+        for run in runs
+        for flag, value, usual in changes(run)
+        if flag not in varied
+    }
     return f"not the preset's: {', '.join(found.values())}" if found else ""
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from genreward_jax.config import method_flags, read_yaml
@@ -138,7 +139,7 @@ def _differing(figure: Figure, one: Run, two: Run) -> str:
         ignored |= method_flags(one.method).keys() | method_flags(two.method).keys()
     lines = []
     for flag, value in one.flat.items():
-        if flag in ignored or any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE):
+        if flag in ignored or _may_change(flag):
             continue
         if not (_matters(one, flag) and _matters(two, flag)):
             continue
@@ -164,14 +165,31 @@ def _matters(run: Run, flag: str) -> bool:
     return entry is None or bool(entry["rewards"])
 
 
+def changes(run: Run) -> list[tuple[str, Any, Any]]:
+    """(flag, the run's value, the preset's) of what a run sets otherwise than its preset and method, and looks at."""
+    try:
+        base = base_config(run.method, run.flat["preset"])
+    except UserError:  # a preset that there is no more
+        return []
+    own = {*OWN, "preset", "env.metaworld.quality"}  # the last is settled by the machine
+    found = []
+    for flag, value in run.flat.items():
+        if flag in own or _may_change(flag) or flag not in base or not _matters(run, flag):
+            continue
+        if _plain(value) != _plain(base[flag]):
+            found.append((flag, _plain(value), _plain(base[flag])))
+    return found
+
+
+def _may_change(flag: str) -> bool:
+    """Whether a run may be continued with another value of it. Runs with goals of other kinds are no comparison."""
+    return flag != "goal.source" and any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE)
+
+
+@cache
 def read_methods() -> dict[str, Any]:
     """configs/methods.yaml, read once."""
-    if not _methods:
-        _methods.update(read_yaml("methods"))
-    return _methods
-
-
-_methods: dict[str, Any] = {}
+    return read_yaml("methods")
 
 
 def _plain(value: Any) -> Any:

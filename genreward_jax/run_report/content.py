@@ -10,13 +10,10 @@ import numpy as np
 
 from genreward_jax.errors import UserError
 from genreward_jax.paper_figures import make, pictures
-from genreward_jax.paper_figures.match import match
-from genreward_jax.paper_figures.plan import WITHOUT_RUNS, Plan, base_config
+from genreward_jax.paper_figures.match import changes, match
+from genreward_jax.paper_figures.plan import WITHOUT_RUNS, Plan
 from genreward_jax.paper_figures.runs import Run, find
 from genreward_jax.paper_figures.statistics import common_steps, mean_and_deviation
-from genreward_jax.rundir import MAY_CHANGE
-
-OWN = ("task", "method", "seed", "preset", "env.metaworld.reward", "env.metaworld.quality")
 
 
 @dataclass
@@ -100,25 +97,6 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
         for line in found.values():
             line.label += f" ({', '.join(dict.fromkeys(run.flat['preset'] for _, run in line.runs))})"
     return list(found.values())
-
-
-def changes(run: Run) -> list[tuple[str, Any, Any]]:
-    """(flag, the run's value, the preset's) of what a run sets otherwise than its preset and method."""
-    try:
-        base = base_config(run.method, run.flat["preset"])
-    except UserError:
-        return []
-    found = []
-    for flag, value in run.flat.items():
-        if flag in OWN or flag not in base or any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE):
-            continue
-        if _plain(value) != _plain(base[flag]):
-            found.append((flag, _plain(value), _plain(base[flag])))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def state(run: Run) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 
 from genreward_jax import provenance
 from genreward_jax.paper_figures import pictures
+from genreward_jax.paper_figures.match import changes
 from genreward_jax.paper_figures.runs import Run
-from genreward_jax.run_report.content import Report, changes, number, state
+from genreward_jax.run_report.content import Report, number, state
 
 COLOURS = ("#2d69af", "#c8641e", "#3f8f5b", "#a04a8c", "#b8932f", "#5a6470", "#4aa3a3", "#c25b86", "#1e1e1e")
 BUDGET = 24 * 2**20  # bytes of videos inside the page; the others are copied beside it

@@ -39,7 +39,13 @@ def test_runs_are_found_by_their_settings_whatever_they_are_called(plan, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--run.train_ratio", "16"), ("--env.metaworld.repeat", "1"), ("--reward.alpha", "0.5")]
+    ("flag", "value"),
+    [
+        ("--run.train_ratio", "16"),
+        ("--env.metaworld.repeat", "1"),
+        ("--reward.alpha", "0.5"),
+        ("--goal.source", "expert"),
+    ],
 )
 def test_two_runs_that_disagree_are_named_with_the_flag(plan, tmp_path, flag, value):
     write_run(tmp_path / "a", *flags(method="genreward"), returns=RETURNS)

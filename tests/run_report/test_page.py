@@ -21,7 +21,7 @@ POINTER = """
 <script>
 const svg = document.querySelector(".panel svg"), where = svg.getBoundingClientRect();
 const at = (x, y) => ({ clientX: where.left + x * where.width / 480, clientY: where.top + y * where.height / 268 });
-svg.dispatchEvent(new PointerEvent("pointermove", at(470, 20)));
+svg.dispatchEvent(new PointerEvent("pointermove", at(456, 20)));
 </script></body>"""
 
 
