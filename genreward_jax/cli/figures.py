@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
     names = make.check(planned, args.figure)
     if args.preset and args.preset not in planned.presets:
         raise UserError(f"There is no preset '{args.preset}' in {planned.file}: {', '.join(planned.presets)}.")
-    folder, out = Path(args.runs or RUNS).expanduser(), Path(args.out).expanduser()
+    folder, out = runs.folder_of(args.runs or RUNS), Path(args.out).expanduser()
     found = runs.find(folder) if args.runs or folder.exists() else []
     errors = []
     for name in names:

@@ -10,7 +10,7 @@ USAGE = "[--runs FOLDER] [--out FILE.html] [--plan FILE]"
 
 def run(argv: list[str]) -> int:
     """Writes the page, which needs no network and no server; gives the exit code."""
-    from genreward_jax.paper_figures import plan
+    from genreward_jax.paper_figures import plan, runs
     from genreward_jax.run_report import content, page
 
     parser = Parser("report", USAGE, description=__doc__)
@@ -18,7 +18,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--out", default="", help="the page (default: report.html in that folder)")
     parser.add_argument("--plan", default="", help="a file in place of configs/figures.yaml")
     args = parser.parse_args(argv)
-    folder = Path(args.runs).expanduser()
+    folder = runs.folder_of(args.runs)
     out = Path(args.out).expanduser() if args.out else folder / "report.html"
     if out.is_dir() or not out.suffix:
         out = out / "report.html"

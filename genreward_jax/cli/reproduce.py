@@ -13,7 +13,7 @@ def run(argv: list[str]) -> int:
     """Runs what is missing on Ray, as ``sweep`` does, and draws; goes on where it was stopped. Gives the exit code."""
     from genreward_jax.cli import figures, sweep
     from genreward_jax.config import PRESETS, nearest
-    from genreward_jax.paper_figures import make, plan, reproduce
+    from genreward_jax.paper_figures import make, plan, reproduce, runs
     from genreward_jax.sweep.run import run_jobs
 
     args = _parser().parse_args(argv)
@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
         raise UserError(f"There is no preset '{preset}' in {planned.file}: {nearest(preset, list(PRESETS))}")
     if args.at_once is not None and args.at_once < 1:
         raise UserError(f"--at-once is {args.at_once}; it must be 1 or more.")
-    folder = Path(args.runs or make.default_runs(preset)).expanduser()
+    folder = runs.folder_of(args.runs or make.default_runs(preset))
     if args.dry:
         needed, _ = reproduce.jobs(planned, names, folder, preset)
         print("\n".join(f"  {job.name}: train {' '.join(job.flags)}" for job in needed) or "  nothing is missing")

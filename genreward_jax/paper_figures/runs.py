@@ -111,6 +111,17 @@ def _evaluation(step: int, row: Mapping[str, Any]) -> Evaluation:
     return Evaluation(step, values("score"), values("success"), int(row.get("eval/episodes") or 1))
 
 
+def folder_of(text: str) -> Path:
+    """A folder as the user names it.
+
+    Raises:
+        UserError: It is a URL.
+    """
+    if "://" in text:
+        raise UserError(f"Runs are read from a folder of this machine, not from '{text}': copy or mount it first.")
+    return Path(text).expanduser()
+
+
 def find(folder: str | Path) -> list[Run]:
     """All runs in a folder, itself or below it, in the order of their paths.
 

@@ -146,6 +146,7 @@ def test_wrong_input_is_a_sentence_and_exit_code_2(some, plan_file, tmp_path, mo
         ("There is no figure '11'", "--figure", "11", "--runs", some),
         ("has no scores", "--figure", "5", "--runs", tmp_path / "unscored"),
         ("There is no folder", "--figure", "5", "--runs", tmp_path / "nowhere"),
+        ("not from 's3://b/x'", "--figure", "5", "--runs", "s3://b/x"),
         ("none of its runs", "--figure", "9", "--runs", tmp_path / "out"),
         ("no preset 'large'", "--figure", "5", "--runs", some, "--preset", "large"),
     ):
