@@ -16,7 +16,9 @@ from genreward_jax.rewards.tadpole import Tadpole, symlog
 from genreward_jax.rewards.vlm_rm import VlmRm
 
 RNG = np.random.default_rng(3)
-TEXTS = {text: RNG.normal(size=6) for text in ("close the drawer", "push the drawer shut", "a robot arm on a table", "")}
+TEXTS = {
+    text: RNG.normal(size=6) for text in ("close the drawer", "push the drawer shut", "a robot arm on a table", "")
+}
 
 
 def unit(x):
@@ -61,7 +63,9 @@ def pixels(*shape):
 
 
 def goal():
-    return SimpleNamespace(prompts=("close the drawer", "push the drawer shut"), frames=pixels(4), key_frame=pixels(1)[0])
+    return SimpleNamespace(
+        prompts=("close the drawer", "push the drawer shut"), frames=pixels(4), key_frame=pixels(1)[0]
+    )
 
 
 def window(frames, ended=False):
