@@ -58,12 +58,11 @@ def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Seque
         found = {key: {label: mean_and_deviation(runs[task, label], key) for label in there} for key in KEYS}
         title = task.replace("_", " ").title()
         made.append(Panel(title, task, "mean", found, dict(figure.printed.get(task, {}))))
-    whole = [label for label in labels if all(runs.get((task, label)) for task in group.tasks)]
     found = {key: {} for key in KEYS}
-    for label in whole:
-        for key in KEYS:
-            curve = interquartile([runs[task, label] for task in group.tasks], key)
-            if curve is not None:
+    for label in labels:
+        curves = {key: interquartile([runs.get((task, label), []) for task in group.tasks], key) for key in KEYS}
+        for key, curve in curves.items():
+            if curve is not None:  # every task has the line
                 found[key][label] = curve
     count = len(group.tasks)
     title = f"interquartile mean, {count} tasks" if count > 1 else "interquartile mean"

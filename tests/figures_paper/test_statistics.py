@@ -45,10 +45,25 @@ def test_its_interval_is_over_seeds_and_one_seed_has_none(tmp_path):
     assert curve.middle.tolist() == pytest.approx([3, 30]) and curve.seeds == 5
     assert (curve.low < curve.middle).all() and (curve.high > curve.middle).all()
     assert curve.low[1] >= 10 and curve.high[1] <= 50
-    again = interquartile([there], "return")
-    assert np.array_equal(curve.low, again.low)  # the same runs, the same picture
     alone = interquartile([there[:1]], "return")
     assert alone.middle.tolist() == [1, 10] and np.isnan(alone.low).all() and np.isnan(alone.high).all()
+
+
+def test_the_same_runs_give_the_same_interval_and_leave_the_global_numbers_alone(tmp_path):
+    """rliable draws from NumPy's global state, whatever random_state it is given."""
+    rng = np.random.default_rng(0)
+    there = found(tmp_path, [{0: [float(rng.normal())]} for _ in range(6)])
+    np.random.seed(1)
+    one, after = interquartile([there], "return"), np.random.random()
+    np.random.seed(1)
+    assert np.random.random() == after
+    two = interquartile([there], "return")
+    assert one.low.tolist() == two.low.tolist() and one.high.tolist() == two.high.tolist()
+    from rliable.library import get_interval_estimates
+
+    table = np.array([[[run.evaluations[0].returns[0]]] for run in there])
+    other = get_interval_estimates({"": table}, iqm, reps=2000)[1][""]
+    assert other[0].tolist() != one.low.tolist()  # so equal intervals mean something
 
 
 def test_only_seeds_that_every_task_has_are_taken(tmp_path):
