@@ -222,7 +222,10 @@ def said(matched: Matched) -> list[str]:
     seeds = len({run.seed for run in runs})
     episodes = f"{' or '.join(map(str, counts))} evaluation episode{'s' * (counts != [1])}"
     each = " of each seed" * (seeds > 1)
-    lines = [f"white panels: mean and standard deviation over {episodes}{each}, of the environment's dense reward"]
+    alone = ", which alone has no deviation" * (counts == [1] and seeds == 1)
+    lines = [
+        f"white panels: mean and standard deviation over {episodes}{each}{alone}, of the environment's dense reward"
+    ]
     several = max(len(group.tasks) for group in matched.figure.groups) > 1
     middle = "interquartile mean over seeds" + " and tasks, of the lines that have them all" * several
     interval = "95 % interval by a stratified bootstrap over seeds (rliable)"
