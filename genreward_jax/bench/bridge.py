@@ -1,5 +1,6 @@
 """Item 4: how long a reward's answer takes through the bridge, by environments that ask at once and by model size."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from genreward_jax import config as config_lib
+from genreward_jax.bench import floor
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import TASK, Scale
+from genreward_jax.device import cores
 from genreward_jax.rewarding import bridge_spec
 
 FRAMES = 16
@@ -54,6 +57,11 @@ def _measure(item: Item, family: str, config: object, scale: Scale, say: Callabl
         ratio = [most * x for x in quotients(found[1], found[most])]
         item.figures.append(Ratio(f"{name}: speed of {most} at once by one after the other", "", ratio))
         item.figures += _moved(bridge, windows[0], name)
+    command = [sys.executable, "-m", "torch_bridge.operations", "--family", family, "--frames", str(FRAMES)]
+    cost = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    best = floor.Best.measured()
+    one = floor.Best(best.products * min(1.0, config.bridge.threads / cores()), best.copying)
+    item.figures.append(one.figure(f"{name}: 1 windows at once", cost["flops"], cost["bytes"] + windows[0].nbytes))
 
 
 def _ask(bridge: object, windows: list[np.ndarray]) -> float:

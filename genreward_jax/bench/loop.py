@@ -9,15 +9,16 @@ import elements
 
 from genreward_jax import config as config_lib
 from genreward_jax import parts
-from genreward_jax.bench import timeline
+from genreward_jax.bench import floor, timeline
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import TASK, Scale
 from genreward_jax.device import prepare_jax
 from genreward_jax.envs.rendering import resolve_quality
+from genreward_jax.making import make_rewarding_and_agent, make_run
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
-from genreward_jax.train import Loop, first_evaluation_and_driver, make_rewarding_and_agent, make_run
+from genreward_jax.train import Loop, first_evaluation_and_driver
 
 PLAIN, LEARNING, FROZEN = "none", "genreward, FB learning", "genreward, FB frozen"
 GOAL = 0.97
@@ -115,6 +116,7 @@ def _measure(
         for name, goal in ((FROZEN, GOAL), *([(LEARNING, None)] if LEARNING in speeds else [])):
             found = quotients(speeds[name], speeds[PLAIN])
             item.figures.append(Ratio(f"{envs} env, {name} / none", "", found, goal=goal))
+        item.figures.append(_floor(contestants[PLAIN], envs))
         shaper, speed = contestants[FROZEN].rewarding.shaper, speeds[FROZEN]
         waited = sum(one.rewarding.shaper.waited_s - before[name] for name, one in contestants.items())
         latency = list(shaper.latency_ms) or [0.0]
@@ -126,3 +128,13 @@ def _measure(
             timeline.picture(contestants[FROZEN], out / "timeline.png", say)
     finally:
         [contestant.close() for contestant in contestants.values()]
+
+
+def _floor(contestant: Contestant, envs: int) -> Figure:
+    """Environment steps a second if train steps were all there is and ran at the machine's best."""
+    config = contestant.config
+    trains = config.run.train_ratio / (config.batch_size * config.batch_length)  # train steps for an environment step
+    flops, moved = contestant.run.agent.train_cost()
+    best = floor.Best.measured(config.jax.compute_dtype).seconds(flops, moved) * trains
+    note = f"{trains:.3g} train steps for each environment step, at their floor, and nothing else"
+    return Figure(f"{envs} env, ceiling", "steps/s", [1 / best], note)

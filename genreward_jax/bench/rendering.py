@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from genreward_jax.bench import floor
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import Scale
 
@@ -34,7 +35,7 @@ class Painter:
         self._process = context.Process(target=_paint, args=(theirs, backend, quality, size), daemon=True)
         self._process.start()
         theirs.close()
-        self.picture = self._pipe.recv()
+        self.picture, self.bytes = self._pipe.recv()
 
     def ask(self, what: str, seconds: float) -> float:
         """Drawings (``draw``) or environment steps (``step``) a second, tried for so many seconds."""
@@ -57,7 +58,7 @@ def _paint(pipe: Connection, backend: str, quality: str, size: int) -> None:
     scene = Scene(env.simulator, "corner2", quality, (size, size))
     action = {"action": np.zeros(4, np.float32), "reset": False}
     env.step({**action, "reset": True})
-    pipe.send(env.step(action)["image"])
+    pipe.send((env.step(action)["image"], _bytes(env.simulator.model, quality, size)))
 
     def draw() -> None:
         scene.update()
@@ -76,6 +77,16 @@ def _paint(pipe: Connection, backend: str, quality: str, size: int) -> None:
             what_to_do[what]()
             count += 1
         pipe.send(count / (time.perf_counter() - begun))
+
+
+def _bytes(model: Any, quality: str, size: int) -> int:
+    """What drawing must move at least: three corners of each mesh's triangles, colour and depth of each pixel."""
+    from genreward_jax.envs import lean_meshes, rendering
+
+    few, doubled = (quality == "fast" and size <= limit for limit in (rendering.LEAN, rendering.DOUBLED))
+    triangles = int((lean_meshes.lean(model) if few else model).mesh_facenum.sum())
+    corner, pixel = 24, 8  # bytes: position and normal; colour and depth
+    return 3 * corner * triangles + pixel * (size * (2 if doubled else 1)) ** 2
 
 
 def backends(scale: Scale) -> list[str]:
@@ -109,6 +120,11 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
                     ratio = quotients(found[size, "fast"], found[size, "full"])
                     goal = GOAL if (size, what) == (64, "draw") else None
                     item.figures.append(Ratio(f"{backend} {size}x{size}, fast / full, {title}", "", ratio, goal=goal))
+            for (size, quality), painter in painters.items():
+                ceiling = 1 / floor.copying_seconds(painter.bytes)
+                note = f"{painter.bytes / 1e6:.3g} MB: every mesh corner and every pixel's colour and depth, moved once"
+                name = f"{backend} {size}x{size}, {quality}, ceiling of drawing"
+                item.figures.append(Figure(name, "/s", [ceiling], note))
             for size in SIZES[scale.name]:
                 pictures = painters[size, "full"].picture, painters[size, "fast"].picture
                 difference = np.abs(pictures[0].astype(int) - pictures[1])

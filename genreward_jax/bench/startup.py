@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genreward_jax.bench import floor
 from genreward_jax.bench.figures import Figure, Item, Ratio
 from genreward_jax.bench.scale import TASK, Scale
 
@@ -67,6 +68,8 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
             starts.append(start(scale, flags, folder / "cache", folder / f"run{number}"))
         size = sum(path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file())
     cold, warm = starts[:1], starts[1:]
+    weights = sum(path.stat().st_size for path in (ROOT / "torch_bridge" / "weights").rglob("*.safetensors"))
+    item.figures.append(floor.Best(float("inf"), floor.copying()).figure("warm", 0.0, size + weights, "s"))
     for name, marks in (("empty caches", cold), ("warm", warm)):
         item.figures.append(Figure(f"{name}: to the first environment step", "s", [one["step"] for one in marks]))
         waits = [max(0.0, one["train_step"] - one["filled"]) for one in marks]
@@ -77,5 +80,6 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     for mark in ("imports", "agent", "goal_and_models", "evaluation"):
         item.figures.append(Figure(f"warm: until '{mark}' is done", "s", [one[mark] for one in warm if mark in one]))
     item.figures.append(Figure("compiled programs and goals kept in the cache folder", "MB", [size / 1e6]))
+    item.notes.append("its floor is moving models and compiled programs once; a start is Python importing and tracing")
     item.notes.append("the step-0 evaluation of one episode comes before the first environment step and is in it")
     return item

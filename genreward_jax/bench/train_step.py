@@ -11,6 +11,7 @@ import numpy as np
 
 from genreward_jax import config as config_lib
 from genreward_jax import parts
+from genreward_jax.bench import floor
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import TASK, Scale
 from genreward_jax.device import prepare_jax
@@ -74,6 +75,14 @@ class Stepper:
         self.acting, _, _ = self.agent.policy(self.acting, self.obs)
         return time.perf_counter() - begun
 
+    def train_cost(self) -> tuple[float, float]:
+        """Operations and bytes of a train step."""
+        return self.agent.train_cost()
+
+    def policy_cost(self) -> tuple[float, float]:
+        """Operations and bytes of a policy call."""
+        return self.agent.policy_cost(self.acting, self.obs)
+
     def losses(self) -> dict[str, float]:
         """Losses of the last train step but one, by name."""
         return {key: float(value) for key, value in self.metrics.items() if key.startswith("loss/")}
@@ -102,6 +111,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     methods |= {PLUS: "genreward_plus"} if scale.name == "full" else {}
     config = lambda name: configuration(scale.preset, methods[name], flags, **(PLAIN if name == UPSTREAM else {}))
     made = steppers({name: config(name) for name in methods}, (FROZEN,), say)
+    best = floor.Best.measured(config(OURS).jax.compute_dtype)
     for what, calls in (("train", scale.steps), ("act", CALLS)):
         median = lambda one, what=what, calls=calls: (
             lambda: 1e3 * np.median([getattr(one, what)() for _ in range(calls)])
@@ -112,7 +122,10 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
         speed = lambda name, base, found=found: quotients(found[base], found[name])
         pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL)]
         pairs += [(name, OURS, None) for name in (LEARNING, PLUS) if name in found]
+        cost = made[OURS].train_cost() if what == "train" else made[OURS].policy_cost()
+        item.figures.append(best.figure(f"{title}, {OURS}", *cost))
         for name, base, goal in pairs:
             item.figures.append(Ratio(f"{title}, speed of '{name}' by '{base}'", "", speed(name, base), goal=goal))
     item.notes.append("a batch of noise; the preset's sizes; goal: FB frozen costs 1.5 % at most")
+    item.notes.append("a floor is XLA's count of operations and bytes at the speed of one matrix product and of a copy")
     return item

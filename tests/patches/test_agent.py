@@ -192,6 +192,17 @@ def test_freezing_stops_fb_for_good_and_nothing_else(agent):
     assert agent.encoder_drift(batch(agent)["image"][0]) > 1e-6
 
 
+def test_what_a_policy_call_costs_grows_with_its_rows_and_reads_its_parameters(agent):
+    cost = {
+        rows: agent.policy_cost(agent.init_policy(rows), observation(np.random.default_rng(0), [True] * rows))
+        for rows in (1, 4)
+    }
+    assert 2 * cost[1][0] < cost[4][0] < 5 * cost[1][0]
+    held = agent.policy_params
+    read = sum(value.nbytes for key, value in held.items() if key.startswith(("enc/", "dyn/", "pol/")))
+    assert cost[1][1] > 0.5 * read
+
+
 def test_a_frozen_train_step_leaves_fb_out_and_loading_brings_it_back(agent):
     """Two programs, each compiled once: with FB's update and without."""
     start = agent.save()
