@@ -185,4 +185,7 @@ def test_each_is_a_method_that_says_where_its_numbers_are_from(name):
     (term,) = load_method(name, dict(read_yaml("defaults")["reward"]))
     reward = term.reward_class()(goal(), **term.settings)
     assert reward.runs_in == "bridge" and reward.needs and reward.schedule().interval <= 128
+    if name == "tadpole_video":  # a form of another, which has a row of the table
+        assert "properties" not in entry
+        return
     assert set(entry["properties"]) == {"generative", "expert_free", "action_aware", "goal", "model", "source"}
