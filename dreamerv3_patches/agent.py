@@ -100,9 +100,10 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
         return carry, outs, metrics
 
     def compile_train(self) -> None:
-        """Compiles the train step ahead of the first one; may run on another thread than the policy."""
+        """Compiles the train step ahead of the first one, once; may run on another thread than the policy."""
         with self._change:
-            self._compile_train()
+            if hasattr(self._train, "lower"):  # else it is compiled already
+                self._compile_train()
 
     def train_cost(self) -> tuple[float, float]:
         """(floating point operations, bytes read and written) of a train step on all devices, as XLA counts them."""

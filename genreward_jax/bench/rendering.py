@@ -1,17 +1,16 @@
 """Item 3: pictures a second of the environment, by quality, size and OpenGL; and what the fast ones look like."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genreward_jax.bench import floor
+from genreward_jax.bench.apart import Apart
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import Scale
 
@@ -20,8 +19,8 @@ SIZES = {"quick": (64,), "default": (64, 480), "full": (64, 128, 256, 480)}
 SECONDS = {"quick": 0.3, "default": 1.0, "full": 5.0}  # a round of one variant
 
 
-class Painter:
-    """An environment in a process of its own, since each OpenGL wants one.
+class Easel:
+    """An environment and a scene to draw; in a process of its own, since each OpenGL wants one.
 
     Args:
         backend: Value of MUJOCO_GL.
@@ -30,53 +29,39 @@ class Painter:
     """
 
     def __init__(self, backend: str, quality: str, size: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_paint, args=(theirs, backend, quality, size), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.picture, self.bytes = self._pipe.recv()
+        os.environ["MUJOCO_GL"] = backend
+        from genreward_jax.envs.metaworld import MetaWorld, Scene
 
-    def ask(self, what: str, seconds: float) -> float:
+        self._env = MetaWorld(TASK, size=(size, size), quality=quality, length=10**6)
+        self._quality, self._size = quality, size
+        self._scene = Scene(self._env.simulator, "corner2", quality, (size, size))
+        self._action = {"action": np.zeros(4, np.float32), "reset": False}
+        self._env.step({**self._action, "reset": True})
+
+    def picture(self) -> np.ndarray:
+        """What the environment shows after a step, uint8 (size, size, 3)."""
+        return self._env.step(self._action)["image"]
+
+    def bytes(self) -> int:
+        """What a drawing must move at least."""
+        return _bytes(self._env.simulator.model, self._quality, self._size)
+
+    def speed(self, what: str, seconds: float) -> float:
         """Drawings (``draw``) or environment steps (``step``) a second, tried for so many seconds."""
-        self._pipe.send((what, seconds))
-        return self._pipe.recv()
-
-    def __enter__(self) -> "Painter":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._pipe.close()
-        self._process.join()
-
-
-def _paint(pipe: Connection, backend: str, quality: str, size: int) -> None:
-    os.environ["MUJOCO_GL"] = backend
-    from genreward_jax.envs.metaworld import MetaWorld, Scene
-
-    env = MetaWorld(TASK, size=(size, size), quality=quality, length=10**6)
-    scene = Scene(env.simulator, "corner2", quality, (size, size))
-    action = {"action": np.zeros(4, np.float32), "reset": False}
-    env.step({**action, "reset": True})
-    pipe.send((env.step(action)["image"], _bytes(env.simulator.model, quality, size)))
-
-    def draw() -> None:
-        scene.update()
-        scene.draw(size, size)
-
-    what_to_do = {"step": lambda: env.step(action), "draw": draw}
-    while True:
-        try:
-            what, seconds = pipe.recv()
-        except EOFError:
-            scene.close()
-            env.close()
-            return
+        act = {"step": lambda: self._env.step(self._action), "draw": self._draw}[what]
         begun, count = time.perf_counter(), 0
         while count < 3 or time.perf_counter() - begun < seconds:
-            what_to_do[what]()
+            act()
             count += 1
-        pipe.send(count / (time.perf_counter() - begun))
+        return count / (time.perf_counter() - begun)
+
+    def close(self) -> None:
+        self._scene.close()
+        self._env.close()
+
+    def _draw(self) -> None:
+        self._scene.update()
+        self._scene.draw(self._size, self._size)
 
 
 def _bytes(model: Any, quality: str, size: int) -> int:
@@ -106,10 +91,10 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
             painters = {}
             for size in SIZES[scale.name]:
                 for quality in ("full", "fast"):
-                    painters[size, quality] = stack.enter_context(Painter(backend, quality, size))
+                    painters[size, quality] = stack.enter_context(Apart(Easel, backend, quality, size))
             for what, title in (("draw", "drawing alone"), ("step", "environment step")):
                 asked = {
-                    key: lambda painter=painter, what=what: painter.ask(what, SECONDS[scale.name])
+                    key: lambda painter=painter, what=what: painter.call("speed", what, SECONDS[scale.name])
                     for key, painter in painters.items()
                 }
                 say(f"{backend}: {title}")
@@ -121,17 +106,18 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
                     goal = GOAL if (size, what) == (64, "draw") else None
                     item.figures.append(Ratio(f"{backend} {size}x{size}, fast / full, {title}", "", ratio, goal=goal))
             for (size, quality), painter in painters.items():
-                ceiling = 1 / floor.copying_seconds(painter.bytes)
-                note = f"{painter.bytes / 1e6:.3g} MB: every mesh corner and every pixel's colour and depth, moved once"
+                moved = painter.call("bytes")
+                ceiling = 1 / floor.copying_seconds(moved)
+                note = f"{moved / 1e6:.3g} MB: every mesh corner and every pixel's colour and depth, moved once"
                 name = f"{backend} {size}x{size}, {quality}, ceiling of drawing"
                 item.figures.append(Figure(name, "/s", [ceiling], note))
             for size in SIZES[scale.name]:
-                pictures = painters[size, "full"].picture, painters[size, "fast"].picture
-                difference = np.abs(pictures[0].astype(int) - pictures[1])
+                full, fast = (painters[size, quality].call("picture") for quality in ("full", "fast"))
+                difference = np.abs(full.astype(int) - fast)
                 name = f"{backend} {size}x{size}, mean difference of a pixel, of 255"
                 item.figures.append(Figure(name, "", [float(difference.mean())], "shadows included"))
                 if backend == backends(scale)[0] and size == 64:
-                    _save(out / "rendering.png", *pictures, difference)
+                    _save(out / "rendering.png", full, fast, difference)
     item.notes += ["full: Meta-World's own settings; the picture: bench/rendering.png, full, fast, their difference"]
     return item
 

@@ -1,5 +1,6 @@
 """Item 2: a train step and a policy call, upstream with repairs only against ours, with FB off, learning and frozen."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from genreward_jax import config as config_lib
 from genreward_jax import parts
-from genreward_jax.bench import floor
+from genreward_jax.bench import floor, memory
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
 from genreward_jax.bench.scale import TASK, Scale
 from genreward_jax.device import prepare_jax
@@ -83,6 +84,10 @@ class Stepper:
         """Operations and bytes of a policy call."""
         return self.agent.policy_cost(self.acting, self.obs)
 
+    def peak(self) -> float:
+        """Largest memory of this process so far, in bytes."""
+        return memory.peak(os.getpid())
+
     def losses(self) -> dict[str, float]:
         """Losses of the last train step but one, by name."""
         return {key: float(value) for key, value in self.metrics.items() if key.startswith("loss/")}
@@ -113,10 +118,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     made = steppers({name: config(name) for name in methods}, (FROZEN,), say)
     best = floor.Best.measured(config(OURS).jax.compute_dtype)
     for what, calls in (("train", scale.steps), ("act", CALLS)):
-        median = lambda one, what=what, calls=calls: (
-            lambda: 1e3 * np.median([getattr(one, what)() for _ in range(calls)])
-        )
-        found = in_turns({name: median(one) for name, one in made.items()}, scale.step_rounds, say)
+        found = in_turns({name: one.median(what, calls) for name, one in made.items()}, scale.step_rounds, say)
         title = {"train": "train step", "act": "policy call"}[what]
         item.figures += [Figure(f"{title}, {name}", "ms", values) for name, values in found.items()]
         speed = lambda name, base, found=found: quotients(found[base], found[name])

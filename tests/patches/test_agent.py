@@ -207,7 +207,10 @@ def test_a_frozen_train_step_leaves_fb_out_and_loading_brings_it_back(agent):
     """Two programs, each compiled once: with FB's update and without."""
     start = agent.save()
     train(agent, 2)
-    learning, size = agent._train, agent.train_cost()[0]
+    size = agent.train_cost()[0]
+    learning = agent._train
+    agent.compile_train()
+    assert agent._train is learning and agent.train_cost()[0] == size  # compiled once, however often it is asked for
     agent.freeze_fb()
     assert agent._train is not learning
     train(agent, 2)
