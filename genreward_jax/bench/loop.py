@@ -100,7 +100,7 @@ def _measure(
     contestants = {}
     try:
         for name, method in ((PLAIN, "none"), (LEARNING, "genreward"), (FROZEN, "genreward")):
-            if name == LEARNING and (scale.name == "quick" or (scale.name == "default" and envs > 1)):
+            if name == LEARNING and scale.name != "full":
                 continue
             say(f"{envs} environment(s): making the run '{name}'")
             logdir = scratch / f"{envs}-{len(contestants)}"
