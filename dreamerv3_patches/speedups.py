@@ -59,9 +59,7 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         (N, 2H, 2W, D).
     """
-    size, _, channels, _ = kernel.shape
-    compute = _up_convolved if channels <= FEW_CHANNELS else _up_shifted
-    return compute(x, kernel, taps(size))
+    return _up_convolved(x, kernel) if kernel.shape[2] <= FEW_CHANNELS else _up_shifted(x, kernel)
 
 
 def taps(size: int) -> list[list[tuple[int, int]]]:
@@ -77,10 +75,11 @@ def _reach(parities: list[list[tuple[int, int]]]) -> tuple[int, int]:
     return -min(shifts), max(shifts)
 
 
-def _up_convolved(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
+def _up_convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """One convolution without a stride to the four output pixels of each input pixel, then depth-to-space."""
-    _, _, channels, depth = kernel.shape
+    size, _, channels, depth = kernel.shape
     count, height, width, _ = x.shape
+    parities = taps(size)
     before, after = _reach(parities)
     side = before + after + 1
     place, parity, row = np.array([(before + s, p, r) for p in (0, 1) for s, r in parities[p]]).T
@@ -93,12 +92,14 @@ def _up_convolved(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
     return x.reshape(count, 2 * height, 2 * width, depth)
 
 
-def _up_shifted(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
+@jax.custom_vjp
+def _up_shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """One product with every kernel place, then each output pixel sums the few that reach it."""
     size, _, channels, depth = kernel.shape
     count, height, width, _ = x.shape
+    parities = taps(size)
     before, after = _reach(parities)
-    x = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)  # (N, H, W, k * k * D)
+    x = x @ _matrix(kernel)  # (N, H, W, k * k * D)
     x = jnp.pad(x, [(0, 0), (before, after), (before, after), (0, 0)])
 
     def part(down: int, row: int, right: int, col: int) -> jax.Array:
@@ -110,3 +111,39 @@ def _up_shifted(x: jax.Array, kernel: jax.Array, parities: list) -> jax.Array:
 
     x = jnp.stack([jnp.stack([pixel(p, q) for q in (0, 1)], 3) for p in (0, 1)], 2)  # (N, H, 2, W, 2, D)
     return x.reshape(count, 2 * height, 2 * width, depth)
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _up_shifted(x, kernel), (x, kernel)
+
+
+def _backward(kept: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each kernel place meets one shifted quarter of the output, so its slope is a slice: two products of all of them.
+
+    Left to JAX, each of the slices becomes an array as large as all of them, mostly zeros: 17 times slower.
+    """
+    x, kernel = kept
+    size, _, channels, depth = kernel.shape
+    count, height, width, _ = x.shape
+    slope = slope.reshape(count, height, 2, width, 2, depth)
+    parities, places = taps(size), {}
+    before, after = _reach(parities)
+    for p in (0, 1):
+        for q in (0, 1):
+            quarter = jnp.pad(slope[:, :, p, :, q], [(0, 0), (after, before), (after, before), (0, 0)])
+            for down, row in parities[p]:
+                for right, col in parities[q]:
+                    top, left = after - down, after - right
+                    places[row, col] = quarter[:, top : top + height, left : left + width]
+    slopes = jnp.concatenate([places[row, col] for row in range(size) for col in range(size)], -1)
+    of_kernel = x.reshape(-1, channels).T @ slopes.reshape(-1, slopes.shape[-1])
+    of_kernel = of_kernel.reshape(channels, size, size, depth).transpose(1, 2, 0, 3)
+    return slopes @ _matrix(kernel).T, of_kernel.astype(kernel.dtype)
+
+
+_up_shifted.defvjp(_forward, _backward)
+
+
+def _matrix(kernel: jax.Array) -> jax.Array:
+    """(k, k, C, D) to (C, k * k * D)."""
+    return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
