@@ -47,7 +47,7 @@ def write_score(folder, name, scored=SCORED, task=None):
 def made(tmp_path):
     """A study of two tasks, the second easier, whose agents do as the scores say: (scores, out)."""
     scores, out = tmp_path / "scores", tmp_path / "out"
-    for task, easier in (("drawer_close", 0.0), ("handle_press", 0.4)):
+    for task, easier in (("drawer_close", 0.0), ("handle_press_side", 0.4)):
         write_score(scores, task)
         for condition, success in REACHED.items():
             write_run(out, task, condition, success + easier)
@@ -91,7 +91,7 @@ def test_every_pair_is_a_line_with_means_over_evaluations_and_seeds(made):
     line = lines["drawer_close", "sparse_genreward"]
     assert (line["reward"], line["seeds"]) == ("genreward", "2")
     assert float(line["success"]) == pytest.approx(0.4) and float(line["return"]) == pytest.approx(40)
-    line = lines["handle_press", "none_genreward_plus"]
+    line = lines["handle_press_side", "none_genreward_plus"]
     assert (line["reward"], line["seeds"], float(line[AUC])) == ("genreward_plus", "1", 0.8)
     assert float(line["success_gain"]) == pytest.approx(0.5) and float(line["return_gain"]) == pytest.approx(50)
     assert lines["drawer_close", "dense"]["reward"] == "env"
@@ -106,28 +106,28 @@ def test_the_page_says_how_few_pairs_there_are_and_how_many_scores(made):
 def test_pairs_without_a_run_or_a_score_are_named(made):
     scores, out = made
     (out / "drawer_close" / "dense-seed0.csv").unlink()
-    (out / "handle_press" / "sparse-seed0.csv").unlink()
-    write_score(scores, "handle_press", {name: value for name, value in SCORED.items() if name != "random"})
+    (out / "handle_press_side" / "sparse-seed0.csv").unlink()
+    write_score(scores, "handle_press_side", {name: value for name, value in SCORED.items() if name != "random"})
     write_run(out, "reach", "dense", 0.5)
     write_run(out, "drawer_close", "own", 0.5)
     text = study_scores.report(scores, out)
     (line,) = [line for line in text.splitlines() if line.startswith("Left out:")]
     assert line == (
-        "Left out: drawer_close/dense (no run); handle_press/sparse_random (no score of random); "
+        "Left out: drawer_close/dense (no run); handle_press_side/sparse_random (no score of random); "
         "drawer_close/own (not in configs/study.yaml); reach/dense (no score)."
     )
-    assert "without gains: handle_press." in text
+    assert "without gains: handle_press_side." in text
     assert section(text, "success")[AUC][0] == "8" and section(text, "success_gain")[AUC][0] == "4"
-    assert read_csv(out)["handle_press", "dense"]["success_gain"] == ""
+    assert read_csv(out)["handle_press_side", "dense"]["success_gain"] == ""
 
 
 def test_a_metric_that_single_scores_lack_costs_those_pairs_only_and_is_named(made):
     scores, out = made
-    content = json.loads((scores / "handle_press" / "score.json").read_text())
+    content = json.loads((scores / "handle_press_side" / "score.json").read_text())
     content["rewards"]["env"][AUC]["value"] = None
-    (scores / "handle_press" / "score.json").write_text(json.dumps(content))
+    (scores / "handle_press_side" / "score.json").write_text(json.dumps(content))
     text = study_scores.report(scores, out)
-    assert f"Undefined, and left out of that correlation only: {AUC} (handle_press/dense)." in text
+    assert f"Undefined, and left out of that correlation only: {AUC} (handle_press_side/dense)." in text
     assert [section(text, "success")[name][0] for name in (AUC, STOP)] == ["9", "10"]
 
 
