@@ -37,6 +37,8 @@ def test_what_was_seen_often_is_less_new_than_what_was_not():
     assert novelty(look(0)) == 0.0
     for _ in range(BATCH):
         novelty.observe(look(0))
+    seen = novelty._seen(np.stack([look(0).ravel() / 255 for _ in range(64)]))
+    assert abs(seen.mean()) < 0.1 and 0.7 < seen.std() < 1.3  # less their mean, over their spread
     errors = {"early": novelty._error(novelty._seen(np.stack([look(0).ravel() / 255 for _ in range(16)]))).mean()}
     for _ in range(60 * BATCH):
         novelty.observe(look(0))
