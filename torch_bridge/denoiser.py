@@ -27,7 +27,7 @@ class _Denoiser:
         self.signal, self.noise = levels.sqrt().to(device), (1 - levels).sqrt().to(device)
         self._texts: dict[str, torch.Tensor] = {}
 
-    def _latents(self, frames: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def _latents(self, frames: torch.Tensor, history: bool) -> tuple[torch.Tensor, Any]:
         """Float (B, T, 3, H, W) in [-1, 1] to latents (B, f, C, h, w), and what else the prediction wants of a clip."""
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ class _VideoPrediction(Reward):
         count = int(settings.get("levels", 4))
         self._levels = tuple((i + 0.5) / count for i in range(count))
         self._novelty = Novelty(int(settings.get("seed", 0)))
+        self._rows_show = False
 
     def schedule(self) -> Schedule:
         every, frames = int(self.settings.get("every", 4)), int(self.settings.get("clip_frames", 5))
@@ -27,13 +28,22 @@ class _VideoPrediction(Reward):
 
     def observe(self, rows) -> None:
         for row in rows:
-            self._novelty.observe(row["image"])
+            if "image" in row:
+                self._rows_show = True
+                self._novelty.observe(row["image"])
 
     def state(self) -> dict[str, np.ndarray]:
         return self._novelty.state()
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         self._novelty.load(state)
+
+    def _new(self, window: Window) -> float:
+        """The bonus; where rows hold no picture (an environment that is only rendered) it learns from windows."""
+        new = self._novelty(window.frames[-1])
+        if not self._rows_show:
+            self._novelty.observe(window.frames[-1])
+        return new
 
     def _asked(self, window: Window) -> Denoising:
         seed = int(self.settings.get("seed", 0))
@@ -52,7 +62,7 @@ class Viper(_VideoPrediction):
 
     def __call__(self, window: Window, models: Models) -> Payment:
         likely = float(models.next_frame_log_likelihood(self._asked(window)).astype(np.float64).mean())
-        new = self._novelty(window.frames[-1])
+        new = self._new(window)
         total = likely + float(self.settings.get("exploration", 0.05)) * new
         return Payment([total], {"log_likelihood": likely, "novelty": new})
 
@@ -76,7 +86,7 @@ class DiffusionReward(_VideoPrediction):
         entropy = float(error.mean())
         self._moments.add(np.array([-entropy]))
         standard = (-entropy - float(self._moments.mean)) / max(float(self._moments.spread), 1e-8)
-        new, share = self._novelty(window.frames[-1]), float(self.settings.get("share", 0.95))
+        new, share = self._new(window), float(self.settings.get("share", 0.95))
         return Payment([(1 - share) * standard + share * new], {"entropy": entropy, "novelty": new})
 
     def state(self) -> dict[str, np.ndarray]:

@@ -165,6 +165,16 @@ def test_diffusion_reward_standardises_the_entropy_of_the_frames_that_were_not_s
         np.testing.assert_allclose(found[t], 0.75 * (seen[-1] - seen.mean()) / spread, rtol=1e-6)
 
 
+@pytest.mark.parametrize("cls", [Viper, DiffusionReward])
+def test_the_bonus_learns_from_windows_where_rows_hold_no_picture(models, cls):
+    clip, drawn, blind = pixels(5), cls(goal(), clip_frames=5), cls(goal(), clip_frames=5)
+    drawn.observe([{"image": clip[0]}])
+    for _ in range(40):
+        blind.observe([{"reward": 0.0}])
+        value(drawn, clip, models), value(blind, clip, models)
+    assert int(blind.state()["updates"]) == 1 and int(drawn.state()["updates"]) == 0
+
+
 def test_a_memory_survives_a_checkpoint(models):
     clip, rows = pixels(5), [{"image": image} for image in pixels(70)]
     first, second = (DiffusionReward(goal(), clip_frames=5) for _ in range(2))
