@@ -128,7 +128,7 @@ bench: setup-if-needed ## measure what the reward and the speed-ups cost and sav
 	@exec $(VENV) -m genreward_jax bench$(if $(value QUICK), --quick)$(if $(value FULL), --full)$(if $(value ITEMS), --items $(value ITEMS))$(call flag,--out,OUT) -- $(value FLAGS)
 
 test: setup-if-needed ## run the tests: WORKERS=2 FLAGS='-k shaper'
-	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile $(value FLAGS)
+	@exec $(VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(value FLAGS)
 
 lint: setup-if-needed ## look for mistakes and unformatted code
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .

@@ -61,7 +61,7 @@ WATCHED = {
     ),
     "embodied.run.parallel": (
         "54a22c171bfcd1e42e9eedd1240efe8b55102e82a66068d970c7d88d395cae84",
-        "repairs.repair_run_scripts",
+        "repairs.repair_run_scripts, parallel.Actors",
     ),
     "dreamerv3.agent:Agent": ("682154da5057c2d2934d9ecd1f798198ccbe95d0dcbf6ea147820d4c6bdf2055", "model.Model"),
     "dreamerv3.rssm:Encoder": ("abada19345d3c4dee671e35ff3d0e92f411341802f4bbf680a5c6acab10d5826", "model.Model"),
@@ -73,6 +73,7 @@ WATCHED = {
         "a2c196f93e0da34757f9403838f3715ee1cb1604615f74d37dde8fcc5cdb5947",
         "model.Model, forward_backward.ForwardBackward",
     ),
+    "portal.batching": ("262d7540452fc2f3d797f20cd2b86432711fc0c69da16a5d0e47f5204e524951", "parallel.Actors"),
     "portal.process:Process": (
         "f36161bc39fb273ff3b4a1a51597c3357c9e6576061c986f5ab1caa6d30e16c1",
         "repairs.repair_driver, repairs.repair_run_scripts",

@@ -22,7 +22,8 @@ LEAST = {
     "seed": 0, "run.envs": 1, "run.steps": 1, "run.prefill": 0, "run.train_ratio": 0, "batch_size": 1,
     "batch_length": 2, "replay.chunksize": 1, "reward.frames": 1, "reward.interval": 1, "reward.max_pending_rows": 1,
     "fb.dim": 1, "fb.hidden": 1, "fb.train_steps": 0, "fb.dino_every": 0, "eval.episodes": 1, "eval.first_episodes": 0,
-    "eval.every": 0, "reward.fb_interval": 0, "goal.rank": 1, "goal.experts": 1, "bridge.threads": 1,
+    "eval.every": 0, "reward.fb_interval": 0, "run.actor_batch": 0, "goal.rank": 1, "goal.experts": 1,
+    "bridge.threads": 1,
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def check(config: elements.Config) -> list[Term]:
     for name, least in LEAST.items():
         if not config.flat[name] >= least:
             raise UserError(f"--{name} is {config.flat[name]:g}; it must be {least} or more.")
+    _check_script(config)
     for name in ("reward.alpha", "reward.beta"):
         if not np.isfinite(config.flat[name]):
             raise UserError(f"--{name} is {config.flat[name]}; it must be a finite number.")
@@ -56,6 +58,21 @@ def check(config: elements.Config) -> list[Term]:
             f"or switch the report off with --run.report_every 0."
         )
     return terms
+
+
+def _check_script(config: elements.Config) -> None:
+    """Refuses what ``--script parallel`` cannot keep: an order of steps, environments in the trainer's own process."""
+    one_of("script", config.script, ("train", "parallel"))
+    if config.script == "train":
+        return
+    for name in ("deterministic", "debug"):
+        if config.run[name]:
+            raise UserError(f"--run.{name} does not go with --script parallel: leave one of them out.")
+    if config.run.actor_batch > config.run.envs:
+        raise UserError(
+            f"--run.actor_batch is {config.run.actor_batch}, but --run.envs is {config.run.envs}: a policy call cannot "
+            f"wait for more environments than there are."
+        )
 
 
 def uses_fb(terms: list[Term]) -> bool:

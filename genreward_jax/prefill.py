@@ -28,6 +28,10 @@ class Policy:
     def __call__(self, carry: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict, dict]:
         if self.step >= self.prefill:
             return self.agent.policy(carry, obs, mode="train")
+        return self.by_chance(carry, obs)
+
+    def by_chance(self, carry: Any, obs: dict[str, np.ndarray]) -> tuple[Any, dict, dict]:
+        """Uniform actions, whatever is observed."""
         count = len(obs["is_first"])
         acts = {k: self._draw(v, (count, *v.shape)) for k, v in self.agent.act_space.items()}
         return carry, acts, {k: np.zeros((count, *v.shape), v.dtype) for k, v in self.context.items()}

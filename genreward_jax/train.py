@@ -6,10 +6,10 @@ Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run
 import sys
 import time
 from functools import partial
+from typing import Any
 
 import elements
 import embodied
-import numpy as np
 
 from genreward_jax import loggers, parts, provenance, report
 from genreward_jax.device import prepare_jax
@@ -30,38 +30,55 @@ class Loop:
 
     Args:
         run: The parts. Its agent, replay and counters go on from where they are.
-        driver: The training environments, from :func:`open_driver`; closed with the loop.
+        source: The training environments: a driver here, closed with the loop.
     """
 
-    def __init__(self, run: Run, driver: embodied.Driver) -> None:
-        config, agent, replay = run.config, run.agent, run.replay
+    def __init__(self, run: Run, source: Any) -> None:
+        config, agent = run.config, run.agent
         args = config.run
-        self.run, self.driver = run, driver
+        self.run = run
         self.batch_steps = config.batch_size * config.batch_length
         self.should_train = elements.when.Ratio(args.train_ratio / self.batch_steps)
         self.train_agg, self.policy_fps, self.train_fps = elements.Agg(), elements.FPS(), elements.FPS()
-        self.batches = iter(agent.stream(parts.make_stream(config, replay, "train"), prefetch=not args.deterministic))
+        stream = parts.make_stream(config, run.replay, "train")
+        self.batches = iter(agent.stream(stream, prefetch=not args.deterministic))
         self.carry = agent.init_train(config.batch_size)
         self.policy = Policy(agent, int(args.prefill), run.step, config.seed)
         self.overlaps = overlaps(config)
         self.learner = Learner(self.train_step, self.overlaps)
         self.learner.begin(agent.compile_train)  # while random steps fill the replay
+        self.rows_from(source)
+
+    def rows_from(self, driver: embodied.Driver) -> None:
+        """What is done with each row of each environment."""
+        run, self.driver = self.run, driver
         driver.on_step(lambda tran, worker: run.step.increment(int(not tran["is_first"])))  # a reset is no step
         driver.on_step(lambda tran, worker: self.policy_fps.step())
-        driver.on_step(replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
-        driver.on_step(self.train_when_due)
+        driver.on_step(run.replay.add)  # lines 16 to 22: the shaper before the replay pays r_gen at reward steps
+        driver.on_step(lambda tran, worker: self.learner.owe(self.due()))
         driver.reset(self.policy.init)
 
     def advance(self) -> None:
         """Lines 13 to 15 for each environment; what is due of lines 9 to 12 begins, beside the steps that follow."""
         self.driver(self.policy, steps=1)
 
-    def train_when_due(self, tran: dict[str, np.ndarray], worker: int) -> None:
+    def due(self) -> int:
+        """How many train steps a row that has just been added makes due."""
         run = self.run
         run.startup.mark("step")
-        if run.step >= run.config.run.prefill and len(run.replay) >= self.batch_steps:
-            run.startup.mark("filled")
-            self.learner.owe(self.should_train(run.step))
+        if run.step < run.config.run.prefill or len(run.replay) < self.batch_steps:
+            return 0
+        run.startup.mark("filled")
+        return self.should_train(run.step)
+
+    def settle(self) -> None:
+        """Returns when no train step is under way: needed before what it changes is saved, read or judged."""
+        self.learner.settle()
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds so far in which acting waited for a train step."""
+        return self.learner.waited_s
 
     def train_step(self) -> None:
         """Lines 9 to 12: world model, behaviour and FB on one batch."""
@@ -79,7 +96,7 @@ class Loop:
     def log(self) -> None:
         """Writes what has gathered since the last time; no train step may be under way."""
         fps = {"policy": self.policy_fps.result(), "train": self.train_fps.result()}
-        log(self.run, self.train_agg.result(), fps, self.learner.waited_s)
+        log(self.run, self.train_agg.result(), fps, self.waited_s)
 
     def close(self) -> None:
         """Ends the learner and the environments."""
@@ -99,7 +116,7 @@ def train_loop(run: Run, started_at: int) -> None:
     has_fb = parts.uses_fb(run.rewarding.terms)
     loop = None
     try:
-        loop = Loop(run, first_evaluation_and_driver(run, started_at))
+        loop = open_loop(run, started_at)
         while step < args.steps and not run.stop():
             loop.advance()
             freezes = has_fb and step >= config.fb.train_steps and not agent.fb_frozen
@@ -107,7 +124,7 @@ def train_loop(run: Run, started_at: int) -> None:
             logs, reports, saves = should_log(step), should_report(step) and len(run.replay), should_save(step)
             if not (freezes or evaluates or logs or reports or saves):
                 continue
-            loop.learner.settle()  # what follows reads, keeps or changes what a train step changes
+            loop.settle()  # what follows reads, keeps or changes what a train step changes
             if freezes:
                 agent.freeze_fb()  # section 4.1: trained for the first steps, then frozen
                 run.progress.say(f"Step {int(step)}: the forward-backward network is frozen; its reward is paid now.")
@@ -120,7 +137,7 @@ def train_loop(run: Run, started_at: int) -> None:
                 next_evaluation = _next(int(step), int(config.eval.every))
             if saves:
                 run.checkpoint.save(int(step))
-        loop.learner.settle()
+        loop.settle()
         run.replay.drain()
         run.checkpoint.save(int(step))
         if not run.stop():
@@ -134,6 +151,18 @@ def train_loop(run: Run, started_at: int) -> None:
     finally:
         if loop is not None:
             loop.close()
+
+
+def open_loop(run: Run, started_at: int) -> Loop:
+    """Evaluates a run that begins, and opens its environments: for rows in turn, or for ``--script parallel``."""
+    if run.config.script == "train":
+        return Loop(run, first_evaluation_and_driver(run, started_at))
+    from genreward_jax.parallel import ParallelLoop
+
+    if run.step == 0:
+        evaluate(run, run.config.eval.first_episodes)
+        run.startup.mark("evaluation")
+    return ParallelLoop(run, training_envs(run.config, run.rewarding, started_at))
 
 
 def first_evaluation_and_driver(run: Run, started_at: int) -> embodied.Driver:

@@ -7,6 +7,18 @@ import sys
 
 import pytest
 
+# Files that take minutes, the longest first: begun last, one of them would hold up a worker when the others are done.
+LONG = (
+    "test_ray.py", "test_other_methods.py", "test_end_to_end.py", "test_parallel_script.py", "test_reproduce.py",
+    "test_gym_training.py", "test_score_verb.py", "test_examples.py", "test_gym_wrapper.py", "test_command_line.py",
+    "test_study.py", "test_command.py", "test_relabel.py", "test_agent.py", "test_agent_measure.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first; needs pytest-xdist's --no-loadscope-reorder, which else puts files of many tests first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture(autouse=True)
 def plain_jax():

@@ -3,7 +3,6 @@
 python parallel_feed.py driver|parallel OUT.npz at_once|late
 """
 
-import os
 import sys
 import threading
 import time
@@ -12,16 +11,14 @@ from functools import partial
 
 import elements
 import numpy as np
-import psutil
 
 from dreamerv3_patches.apply import apply
 
 apply()
 
 import embodied  # noqa: E402
-import embodied.run.parallel as upstream  # noqa: E402
-import portal  # noqa: E402
 
+from dreamerv3_patches.parallel import Actors  # noqa: E402
 from genreward_jax.methods import Term  # noqa: E402
 from genreward_jax.replay import ShapedReplay  # noqa: E402
 from genreward_jax.rewards.base import Payment  # noqa: E402
@@ -121,32 +118,14 @@ def by_driver(replay):
 
 
 def by_parallel_actor(replay):
-    """Upstream's actor, environments and batched replay calls, as in ``--script parallel``."""
-    ports = {f"{name}_addr": f"localhost:{portal.free_port()}" for name in ("actor", "replay", "logger")}
-    usage = {"psutil": False, "nvsmi": False, "gputil": False, "malloc": False, "gc": False}
-    args = elements.Config(actor_batch=1, actor_threads=1, log_every=1e9, usage=usage, **ports)
-
-    def add_batch(data):  # what upstream's replay server does with a batch
-        for i, envid in enumerate(data.pop("envid")):
-            row = {k: v[i] for k, v in data.items()}
-            row.pop("is_eval")
-            replay.add(row, envid)
-        return {}
-
-    server = portal.Server(args.replay_addr, name="Replay")
-    server.bind("add_batch", add_batch, workers=1)
-    server.start(block=False)
-    logger = portal.Server(args.logger_addr, name="Logger")
-    logger.bind("add", lambda data: None)
-    logger.bind("tran", lambda data: None)
-    logger.start(block=False)
-    barrier = threading.Barrier(2)
-    portal.Thread(upstream.parallel_actor, ListAgent(), barrier, args, start=True)
-    barrier.wait()
-    for i in range(ENVS):
-        portal.Thread(upstream.parallel_env, Env, i, args, start=True)
+    """As in ``--script parallel``: upstream's actor and environments, each in a process of its own."""
+    agent = ListAgent()
+    makers = [partial(Env, i) for i in range(ENVS)]
+    actors = Actors(makers, agent.init_policy, agent.policy, agent.policy, replay.add, batch=1)
     while min(counts(), default=0) < ROWS or len(counts()) < ENVS:
+        actors.check()
         time.sleep(0.05)
+    actors.close()
 
 
 class ListAgent(Agent):
@@ -173,10 +152,6 @@ def main(feeder, out, speed):
     held = [chunk for chunk in replay.replay.chunks.values() if chunk.length]
     arrays["held"] = np.array(sum(chunk.length for chunk in held) >= ENVS * ROWS)
     np.savez(out, **arrays)
-    sys.stdout.flush()
-    for child in psutil.Process().children(recursive=True):  # the batch server's process would outlive us
-        child.kill()
-    os._exit(0)  # upstream's threads never end
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from genreward_jax.making import make_rewarding_and_agent, make_run
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
-from genreward_jax.train import Loop, first_evaluation_and_driver
+from genreward_jax.train import open_loop
 
 PLAIN, LEARNING, FROZEN = "none", "genreward, FB learning", "genreward, FB frozen"
 GOAL = 0.97
@@ -49,7 +49,7 @@ class Contestant:
         startup = Startup(folder.path)
         self.rewarding, agent = make_rewarding_and_agent(self.config, terms, folder, startup)
         self.run = make_run(self.config, folder, agent, self.rewarding, StopSignal(), startup)
-        self.loop = Loop(self.run, first_evaluation_and_driver(self.run, 0))
+        self.loop = open_loop(self.run, 0)
         updates = self.run.updates
         while updates < 2:
             self.advance()
@@ -65,7 +65,7 @@ class Contestant:
 
     def settle(self) -> None:
         """Until neither a train step nor a reward is under way."""
-        self.loop.learner.settle()
+        self.loop.settle()
         self.run.replay.drain()
 
     def play(self, steps: int) -> float:
