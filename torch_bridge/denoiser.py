@@ -31,6 +31,10 @@ class _Denoiser:
         """Float (B, T, 3, H, W) in [-1, 1] to latents (B, f, C, h, w), and what else the prediction wants of a clip."""
         raise NotImplementedError
 
+    def _filling(self, frames: int, latents: int) -> int:
+        """How many of the first latent frames only fill a clip up to what the model takes, and are not judged."""
+        return 0
+
     def _encode(self, text: str) -> torch.Tensor:
         raise NotImplementedError
 
@@ -64,10 +68,14 @@ class _Denoiser:
         return [answer.mean(0)[1:] for answer in self._apart(torch.cat(found), asked)]
 
     def _predictions(self, asked: list[Denoising]):
-        """Noise, steps and noise predicted with and without the text, of some (request, level) pairs at a time."""
+        """Noise, steps and noise predicted with and without the text, of some (request, level) pairs at a time.
+
+        The noises are (pairs, f, C, h, w), f the latent frames of the clip itself.
+        """
         frames = torch.from_numpy(np.stack([one.frames for one in asked])).to(self.device)
         latents, of_clip = self._latents(frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1, asked[0].history)
         shape, last = latents.shape[1:], len(self.signal) - 1
+        own = slice(self._filling(frames.shape[1], latents.shape[1]), None)
         rows = [(i, level, one.seed + j) for i, one in enumerate(asked) for j, level in enumerate(one.levels)]
         for begin in range(0, len(rows), AT_ONCE):
             part = rows[begin : begin + AT_ONCE]
@@ -83,8 +91,8 @@ class _Denoiser:
             without = None
             if asked[0].compare:
                 empty = self._text("").expand_as(texts)
-                without = self._noise_of(self._predict(noised, clip, empty, step), noised, signal, spread)
-            yield noise, step, with_text, without
+                without = self._noise_of(self._predict(noised, clip, empty, step), noised, signal, spread)[:, own]
+            yield noise[:, own], step, with_text[:, own], without
 
     def _noise_of(self, output, noised, signal, spread) -> torch.Tensor:
         """The predicted noise, whatever the model predicts."""
@@ -129,6 +137,10 @@ class VideoDenoiser(_Denoiser):
         latents = vae.encode(pixels).latent_dist.mean.transpose(1, 2).float() * vae.config.scaling_factor
         first = vae.encode(pixels[:, :, :1]).latent_dist.mean.transpose(1, 2).float()
         return self._objective._padded(latents, scaled_image(first, vae) * float(history))
+
+    def _filling(self, frames: int, latents: int) -> int:
+        ratio = self.pipeline.vae.config.temporal_compression_ratio
+        return latents - (frames - 1) // ratio - 1  # CogVideoX 1.5 takes latent frames in pairs
 
     def _size(self, given: tuple[int, int]) -> tuple[int, int]:
         """The model's own size where its positions are learned or the frames are larger; else the frames' own."""

@@ -13,7 +13,10 @@ repair_torchvision()
 torch.set_num_threads(1)
 
 from genreward_jax.datasets.clips import Episode  # noqa: E402
+from genreward_jax.rewards.base import Denoising as Asked  # noqa: E402
 from tests.torch_bridge import fake_models, tiny_family, tiny_videos  # noqa: E402
+from torch_bridge.denoiser import VideoDenoiser  # noqa: E402
+from torch_bridge.families import resolve  # noqa: E402
 from torch_bridge.training import finetune, precompute  # noqa: E402
 from torch_bridge.training.denoising import Denoising  # noqa: E402
 from torch_bridge.training.vae import to_pixels  # noqa: E402
@@ -147,6 +150,17 @@ class TestRealLayouts:
             assert torch.equal(mine, other)
         assert (ours["ofs"] is None) == (theirs["ofs"] is None)
         assert ours["ofs"] is None or torch.equal(ours["ofs"], theirs["ofs"])
+
+    def test_a_clip_is_judged_by_its_own_latent_frames(self, folder):
+        """Nine frames are three latent ones; what fills them up to an even number for 1.5 is no frame of the clip."""
+        denoiser = VideoDenoiser(resolve(str(folder)), torch.device("cpu"))
+        denoiser.pipeline.vae.disable_tiling()  # whose tiles are no multiple of 8 pixels in a model this small
+        clip = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), np.uint8)
+        asked = Asked(clip, "close the drawer", (0.3, 0.7), seed=1, compare=True)
+        (found,) = denoiser.denoise_error([asked])
+        assert found.shape == (2, 3, 3) and np.isfinite(found).all()
+        (likely,) = denoiser.next_frame_log_likelihood([asked])
+        assert likely.shape == (2,) and np.isfinite(likely).all()
 
     def test_it_can_be_fine_tuned(self, folder, tmp_path, capsys):
         from accelerate.state import AcceleratorState
