@@ -53,6 +53,8 @@ class GenReward:
         baseline: ``'none'`` for the paper's cosine, near 1; ``'still'`` takes off what the goal's still first frame
             scores and rescales the rest to [0, 1].
         rank: Which frame by CLIP is the key frame, 1 the best.
+        video_text: Model of roboclip, a folder or hub id: X-CLIP, or a converted S3D; '' is the family's CLIP.
+        diffusion: Model of tadpole, a folder or hub id of a Stable Diffusion; '' is the family's own.
         device: Of the models: auto, cpu or cuda. A bridge that is given has its own.
         threads: torch threads of the models on a CPU.
         say: Told what takes a while.
@@ -79,6 +81,8 @@ class GenReward:
         frames: int = 16,
         baseline: str = "none",
         rank: int = 1,
+        video_text: str = "",
+        diffusion: str = "",
         device: str = "auto",
         threads: int = 1,
         say: Callable[[str], None] = print,
@@ -95,12 +99,20 @@ class GenReward:
         }
         self._only = self.terms[0].name if isinstance(rewards, str) else ""
         self._settings = {**flags, "rewards": rewards, "device": device, "threads": int(threads), "say": say}
+        others = {kind: name for kind, name in {"video_text": video_text, "diffusion": diffusion}.items() if name}
+        self._settings |= others
         self._models = os.fspath(models) if isinstance(models, os.PathLike) else models
         self._closed = False
         if isinstance(self._models, str):
             if Path(self._models).is_dir() or not is_hub_id(self._models):
                 resolve(self._models)  # a wrong name is said at once, not by the process
-            self._bridge, self._spec = None, BridgeSpec(self._models, device=device, threads=int(threads))
+            self._bridge = None
+            self._spec = BridgeSpec(self._models, device=device, threads=int(threads), models=others)
+        elif others:
+            raise UserError(
+                f"GenReward's {' and '.join(others)} cannot be set for a bridge that is given: name them in its "
+                f"BridgeSpec's models."
+            )
         elif hasattr(models, "add_reward"):
             self._bridge, self._spec = models, models.spec
         else:

@@ -3,11 +3,13 @@
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from genreward_jax.errors import UserError
+from genreward_jax.library import GenReward
 from torch_bridge.models import ModelSet
 
 BOTH = ("embed_video", "embed_video_text")
@@ -86,6 +88,21 @@ def test_xclip_is_the_librarys_own_forward(family, xclip, videos):
     np.testing.assert_allclose(unit, out.video_embeds.numpy(), atol=1e-5)
     texts = models.call("embed_video_text", ["close the drawer", "robot"])
     assert texts.shape == (2, 16) and not np.allclose(texts[0], texts[1])
+
+
+def test_the_library_takes_it_by_name(family, xclip, rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path))
+    goal, window = rng.integers(0, 256, (2, 32, 64, 64, 3), dtype=np.uint8)
+    settings = {"rewards": "roboclip", "prompt": "close the drawer", "video_text": str(xclip)}
+    with GenReward(goal, str(family), **settings, say=lambda line: None) as reward:
+        assert reward.frame_size == 64
+        found = reward(window, ended=True)
+    models = ModelSet(str(family), BOTH, device="cpu", models={"video_text": str(xclip)})
+    want = models.call("embed_video", window[None])[0] @ models.call("embed_video_text", ["close the drawer"])[0]
+    assert found == pytest.approx(want, rel=1e-4)
+    given = SimpleNamespace(add_reward=None, spec=None)
+    with pytest.raises(UserError, match="video_text cannot be set for a bridge that is given"):
+        GenReward(goal, given, **settings)
 
 
 def test_another_models_folder_is_refused(family, xclip, tmp_path):
