@@ -21,12 +21,14 @@ class Term:
         weight: What its value is multiplied with.
         settings: Keyword arguments of the class; ``interval`` and ``frames`` always among them, and the ``reward``
             flags that the method's entry lists.
+        weight_flag: The flag that sets the weight, as ``reward.alpha``; '' where the method says a number.
     """
 
     name: str
     path: str
     weight: float
     settings: dict[str, Any]
+    weight_flag: str = ""
 
     def reward_class(self) -> type[Reward]:
         """The class, imported here: its declarations are read by the trainer wherever it runs."""
@@ -54,18 +56,18 @@ def load_method(name: str, flags: dict[str, Any]) -> list[Term]:
     shared = {"interval": int(flags["interval"]), "frames": int(flags["frames"])}
     terms = []
     for entry in methods[name]["rewards"]:
-        weight = entry["weight"]
+        weight, flag = entry["weight"], ""
         if isinstance(weight, str):
             if weight not in flags:
                 raise UserError(f"Method '{name}' weighs '{entry['name']}' with the flag --reward.{weight}: none such.")
-            weight = flags[weight]
+            weight, flag = flags[weight], f"reward.{weight}"
         own = {**{flag: flags[flag] for flag in entry.get("flags", [])}, **entry.get("settings", {})}
         if own.get("interval", shared["interval"]) != shared["interval"]:
             raise UserError(
                 f"Method '{name}' sets interval {own['interval']} for '{entry['name']}' but --reward.interval is "
                 f"{shared['interval']}: environment and agent know one interval, so take it out of methods.yaml."
             )
-        terms.append(Term(entry["name"], entry["class"], float(weight), {**shared, **own}))
+        terms.append(Term(entry["name"], entry["class"], float(weight), {**shared, **own}, flag))
     return terms
 
 

@@ -22,7 +22,8 @@ class ParallelLoop(Loop):
     """The training loop with acting beside it: :meth:`advance` is one train step, if one is owed.
 
     Each row adds what the train ratio says to what is owed, as in ``--script train``; rows wait when :data:`AHEAD`
-    train steps are owed, and the learner waits when none is. The policy that acts is as old as the steps under way.
+    train steps are owed or an evaluation is due, and the learner waits when none is owed. The policy that acts is as
+    old as the steps under way.
 
     Args:
         run: The parts.
@@ -56,7 +57,7 @@ class ParallelLoop(Loop):
 
     def add(self, row: dict[str, np.ndarray], worker: int) -> None:
         """Lines 14 to 22 for one row, when its turn has come; in the thread of the actor's rows."""
-        self._wait_while_ahead()
+        self._wait_for_turn()
         run = self.run
         with self.adding:
             if self.over or run.step >= run.config.run.steps:
@@ -110,10 +111,10 @@ class ParallelLoop(Loop):
             self.owed -= 1
             self.changed.notify_all()
 
-    def _wait_while_ahead(self) -> None:
-        begun = time.perf_counter()
+    def _wait_for_turn(self) -> None:
+        begun, step = time.perf_counter(), self.run.step
         with self.changed:
-            self.changed.wait_for(lambda: self.owed < AHEAD or self.over)
+            self.changed.wait_for(lambda: (self.owed < AHEAD and step < self.pause_at) or self.over)
         self.rows_waited_s += time.perf_counter() - begun
 
     def _go_on(self) -> None:
@@ -121,3 +122,5 @@ class ParallelLoop(Loop):
             self.settled = False
             self.adding.release()
             self.acting.release()
+            with self.changed:
+                self.changed.notify_all()  # the step to pause at may have moved

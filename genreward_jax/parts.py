@@ -40,7 +40,7 @@ def check(config: elements.Config) -> list[Term]:
         if not config.flat[name] >= least:
             raise UserError(f"--{name} is {config.flat[name]:g}; it must be {least} or more.")
     _check_script(config)
-    for name in ("reward.alpha", "reward.beta"):
+    for name in ("reward.alpha", "reward.beta", "reward.weight"):
         if not np.isfinite(config.flat[name]):
             raise UserError(f"--{name} is {config.flat[name]}; it must be a finite number.")
     if not 0 < config.bridge.memory_share < 0.9:

@@ -19,7 +19,8 @@ MAY_CHANGE = (
     "jax.platform", "jax.compute_dtype", "jax.prealloc", "jax.profiler", "jax.precompile",
     "jax.compilation_cache", "jax.debug",
     "run.steps", "run.log_every", "run.report_every", "run.save_every", "run.progress", "run.plots", "run.usage",
-    "run.debug", "goal.source", "goal.image", "goal.offload",  # the goal itself is told by its content
+    "run.debug", "script", "run.actor_batch",
+    "goal.source", "goal.image", "goal.offload",  # the goal itself is told by its content
 )  # fmt: skip
 
 

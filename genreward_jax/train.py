@@ -37,6 +37,7 @@ class Loop:
         config, agent = run.config, run.agent
         args = config.run
         self.run = run
+        self.pause_at = int(args.steps)  # rows that come by themselves wait there until it is moved
         self.batch_steps = config.batch_size * config.batch_length
         self.should_train = elements.when.Ratio(args.train_ratio / self.batch_steps)
         self.train_agg, self.policy_fps, self.train_fps = elements.Agg(), elements.FPS(), elements.FPS()
@@ -117,6 +118,7 @@ def train_loop(run: Run, started_at: int) -> None:
     loop = None
     try:
         loop = open_loop(run, started_at)
+        loop.pause_at = next_evaluation or int(args.steps)
         while step < args.steps and not run.stop():
             loop.advance()
             freezes = has_fb and step >= config.fb.train_steps and not agent.fb_frozen
@@ -134,7 +136,7 @@ def train_loop(run: Run, started_at: int) -> None:
                 run.logger.add(open_loop_report(run), prefix="report")
             if evaluates:
                 evaluate(run, config.eval.episodes)
-                next_evaluation = _next(int(step), int(config.eval.every))
+                loop.pause_at = next_evaluation = _next(int(step), int(config.eval.every))
             if saves:
                 run.checkpoint.save(int(step))
         loop.settle()

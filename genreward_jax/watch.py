@@ -125,12 +125,13 @@ class Watch:
             return
         added, total = (sum(column) for column in zip(*self.episodes, strict=True))
         if total > 0 and 0 < added < SHARE * total:
-            flags = " and ".join(f"{term.name} x {term.weight:g}" for term in self.terms)
+            weighed = " and ".join(f"{term.name} x {term.weight:g}" for term in self.terms)
+            flags = " and ".join(dict.fromkeys(f"--{term.weight_flag}" for term in self.terms if term.weight_flag))
             self._warn(
                 "share",
-                f"The added rewards ({flags}) are {added / total:.2g} of the last {len(self.episodes)} episodes' "
+                f"The added rewards ({weighed}) are {added / total:.2g} of the last {len(self.episodes)} episodes' "
                 f"reward by size, under {SHARE:.1%}: the agent will hardly notice them{self._see()}; raise "
-                f"--reward.alpha and --reward.beta, or ENV_REWARD=sparse.",
+                f"{flags or 'its weight in the method'}, or ENV_REWARD=sparse.",
             )
 
     def _check_late(self, shaper: dict[str, Any]) -> None:

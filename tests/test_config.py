@@ -162,6 +162,7 @@ MISTAKES = {
     "--goal.rank 0": "--goal.rank is 0",
     "--seed -1": "--seed is -1; it must be 0 or more",
     "--reward.alpha nan": "--reward.alpha is nan",
+    "--reward.weight inf": "--reward.weight is inf",
     "--env.metaworld.size 50 50": "each side must be a multiple of 16",
     "--env.metaworld.sparse_every 0": "--env.metaworld.sparse_every is 0",
     "--env.metaworld.camera corner9": "no camera 'corner9'",

@@ -14,7 +14,7 @@ from genreward_jax.errors import UserError
 from tests.test_end_to_end import INTERVAL, checkpoint_step, start, steps_of, wait_for
 
 ENVS, STEPS = 3, 420
-PARALLEL = f"--script parallel --run.envs {ENVS} --run.actor_batch 2".split()
+PARALLEL = f"--script parallel --run.envs {ENVS} --run.actor_batch 2 --eval.every 150".split()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,12 @@ def test_every_step_is_stored_once_and_trained_on_at_the_ratio(run):
     assert sum(int((~rows["is_first"]).sum()) for rows in found) == state["counters"]["step"] == STEPS
     trained_from = 64 + ENVS * 16  # a batch of sequences of 17 rows must be there
     assert state["counters"]["updates"] == pytest.approx((STEPS - trained_from) / 8, abs=4)
+
+
+def test_evaluations_stand_where_they_are_due(run):
+    """Curves of several seeds are drawn over common steps."""
+    rows = [json.loads(line) for line in (run["logdir"] / "scores.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "eval/score" in row] == [0, 150, 300, STEPS]
 
 
 def test_every_reward_is_at_its_row(run):

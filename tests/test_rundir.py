@@ -45,7 +45,8 @@ def test_what_may_change_and_what_may_not(tmp_path):
     folder.open(config())
     folder.keep_config(config())
     folder.close()
-    assert folder.open(config("--run.steps", "900", "--eval.every", "7", "--bridge.threads", "2")) is True
+    free = "--run.steps 900 --eval.every 7 --bridge.threads 2 --script parallel"
+    assert folder.open(config(*free.split())) is True
     folder.close()
     with pytest.raises(UserError, match="reward.alpha: 0.01 -> 0.5"):
         folder.open(config("--reward.alpha", "0.5"))

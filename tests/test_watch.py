@@ -1,12 +1,15 @@
 """The warnings of a run: each for the rewards it is meant for, once, and none for healthy ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from genreward_jax.methods import Term
+from genreward_jax.config import read_yaml
+from genreward_jax.methods import Term, load_method
 from genreward_jax.watch import ENOUGH, EPISODES, LAST, Watch
 
-VIDEO = Term("video", "genreward_jax.rewards.genreward:VideoReward", 0.01, {"interval": 4, "frames": 2})
+VIDEO = Term("video", "genreward_jax.rewards.genreward:VideoReward", 0.01, {"interval": 4, "frames": 2}, "reward.alpha")
 FB = Term("fb", "genreward_jax.rewards.genreward:ForwardBackwardReward", 1e-5, {"interval": 4, "frames": 2})
 QUIET = {"pending": 0.0, "waited_s": 0.0, "latency_ms": 5.0}
 
@@ -88,6 +91,23 @@ def test_a_share_that_nobody_will_notice_is_told_once(env, warns):
     if warns:
         share = 0.01 * 0.96 / (5 * 10)  # a paid row in five of size 10
         assert "under 0.1%" in said[0] and f"{share:.0e}"[0] in said[0] and "--reward.alpha" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "mended"),
+    [
+        ("genreward", "raise --reward.alpha and --reward.beta,"),
+        ("roboclip", "raise --reward.weight,"),
+        ("a user's own", "raise its weight in the method,"),
+    ],
+)
+def test_what_mends_a_small_share_is_the_methods_own_flag(method, mended):
+    own = [replace(VIDEO, weight_flag="")]
+    terms = own if method == "a user's own" else load_method(method, read_yaml("defaults")["reward"])
+    watch, said = watching([replace(term, weight=1e-4) for term in terms])
+    feed(watch, env=5.0, **{term.name: healthy(EPISODES)["video"] for term in terms})
+    watch.check(QUIET)
+    assert [line for line in said if mended in line]
 
 
 def test_episodes_shorter_than_the_interval_are_told_and_a_learning_fb_is_not():

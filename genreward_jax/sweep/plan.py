@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,9 +217,11 @@ def check_resources(resources: Mapping[str, Any], where: str = "resources") -> N
     for name, value in resources.items():
         if name not in RESOURCES:
             raise UserError(f"{where}: there is no resource '{name}': {nearest(str(name), list(RESOURCES))}")
-        amounts = value.items() if name == "custom" and isinstance(value, Mapping) else [(name, value)]
+        if name == "custom" and not isinstance(value, Mapping):
+            raise UserError(f"{where}: the resource 'custom' is {value!r}; it must be a mapping of names to amounts.")
+        amounts = value.items() if name == "custom" else [(name, value)]
         for kind, amount in amounts:
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
                 raise UserError(f"{where}: the resource '{kind}' is {amount!r}; it must be a number from 0.")
             if kind in ("num_cpus", "num_gpus") and amount > 1 and amount != int(amount):
                 raise UserError(f"{where}: '{kind}' is {amount}; above 1 it must be a whole number.")
@@ -240,7 +243,8 @@ def is_done(logdir: str | Path, job: Job) -> bool:
     except (YAMLError, UserError, AttributeError, TypeError):
         return False
     defaults = elements.Config(config_lib.read_yaml("defaults")).flat  # a flag that is younger than the run
-    ignored = MAY_CHANGE if _automatic(wanted) is None else (*MAY_CHANGE, _automatic(wanted))
+    ignored = [flag for flag in MAY_CHANGE if flag not in ("goal.source", "goal.image")]  # other ones, another goal
+    ignored += [_automatic(wanted)] if _automatic(wanted) else []
     if differences({**defaults, **saved.flat}, wanted.flat, ignore=ignored):
         return False
     if store.step() < wanted.run.steps:

@@ -57,7 +57,9 @@ class Store:
             return self._fs.cat_file(f"{self._root}/{name}").decode()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
+        except UserError:
+            raise
+        except Exception as error:  # of many kinds, each store has its own: no credentials, no such bucket
             raise UserError(f"{join(self.where, name)} cannot be read ({error}).") from None
 
     def step(self) -> int:

@@ -92,6 +92,8 @@ def test_the_sweeps_that_are_here_can_be_named():
         (GOOD.replace("num_gpus", "num_gpu"), "no resource 'num_gpu': did you mean num_gpus"),
         (GOOD.replace("0.5", "1.5"), "above 1 it must be a whole number"),
         (GOOD.replace("0.5", "lots"), "'num_gpus' is 'lots'"),
+        (GOOD.replace("0.5", ".nan"), "'num_gpus' is nan; it must be a number"),
+        (GOOD.replace("{disk: 1}", "5"), "'custom' is 5; it must be a mapping"),
         (GOOD + "retries: -1", "retries must be 0 or more"),
         (GOOD + "at_once: two", "at_once is 'two'"),
         (GOOD + "flags: {reward.alfa: 1}", "did you mean reward.alpha"),
@@ -135,6 +137,7 @@ def test_an_earlier_checkpoint_is_not_the_end(finished):
 
 
 @pytest.mark.parametrize("change", [{"seeds": [1]}, {"methods": ["random"]}, {"flags": {"run.steps": 80}},
+                                    {"flags": {"run.steps": 40, "goal.source": "expert"}},
                                     {"flags": {"run.steps": 40, "batch_size": 2}}])  # fmt: skip
 def test_another_run_is_not_this_one(finished, change):
     folder, _ = finished
