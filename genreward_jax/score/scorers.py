@@ -103,7 +103,8 @@ class TermScorer:
             self.about = "; ".join(filter(None, (self.about, self.networks.about)))
 
     def values(self, trajectory: Trajectory, task: str = "") -> Values:
-        if task != self._task:
+        # One with a memory is made anew: else an episode's figures would depend on those that were judged before it.
+        if task != self._task or any(self._shaper.has_memory):
             self._bind(task)
         frames = self._frames(trajectory)
         outputs = self._outputs(trajectory)
@@ -232,7 +233,7 @@ def _declared(term: Term, declared: dict[str, Any]) -> Term:
     unknown = set(declared["outputs"]) - {"reward_fb", "reward_fb_paid"}
     if unknown:
         raise UserError(f"The reward '{term.path}' reads {', '.join(sorted(unknown))}, which no network here returns.")
-    return DeclaredTerm(term.name, term.path, term.weight, term.settings, declared)
+    return DeclaredTerm(term.name, term.path, term.weight, term.settings, declared=declared)
 
 
 def _held(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 
 from genreward_jax.rewards.base import Payment, Reward, Schedule
+from genreward_jax.rewards.exploration import Novelty
 
 
 class Brightness(Reward):
@@ -37,3 +38,23 @@ class Last(Reward):
 
     def __call__(self, window, models):
         return Payment([float(window.step + window.ended)])
+
+
+class Novel(Reward):
+    """The exploration bonus alone, at every step."""
+
+    def __init__(self, goal=None, **settings):
+        super().__init__(goal, **settings)
+        self.novelty = Novelty()
+
+    def schedule(self):
+        return Schedule("every", 1, frames=1)
+
+    def __call__(self, window, models):
+        frame = window.frames[-1]
+        value = self.novelty(frame)
+        self.novelty.observe(frame)
+        return Payment([value])
+
+    def observe(self, rows):
+        pass
