@@ -169,14 +169,16 @@ class ImageDenoiser(_Denoiser):
         )  # fmt: skip
         super().__init__(pipeline.to(device), device)
         self.model = pipeline.unet
+        self.size = int(self.model.config.sample_size) * pipeline.vae_scale_factor  # pixels of a picture's side
         self.model.eval().requires_grad_(False)
 
     def _latents(self, frames: torch.Tensor, history: bool) -> tuple[torch.Tensor, torch.Tensor]:
         if frames.shape[1] != 1:
             raise UserError(f"a diffusion model of images takes one frame at a time, not {frames.shape[1]}")
         vae = self.pipeline.vae
-        side = int(self.model.config.sample_size) * self.pipeline.vae_scale_factor
-        pixels = F.interpolate(frames[:, 0], (side, side), mode="bilinear", antialias=True, align_corners=False)
+        pixels = F.interpolate(
+            frames[:, 0], (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+        )
         latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mean.float() * vae.config.scaling_factor
         return latents[:, None], torch.zeros(len(frames), device=self.device)
 

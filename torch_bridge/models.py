@@ -143,7 +143,7 @@ class ModelSet:
         return {
             "family": self.family.name,
             "folder": str(self.family.folder),
-            "frame_size": self.family.frame_size,
+            "frame_size": self._frame_size(),
             "trained": self.family.trained,
             "digest": digest([self.folders[kind] for kind in sorted(self.folders) if kind not in OWN]),
             "digests": {kind: self._digest(kind) for kind in self.folders},
@@ -152,6 +152,15 @@ class ModelSet:
             "models": models,
             "versions": versions,
         }
+
+    def _frame_size(self) -> int:
+        """Height and width of the frames that rewards are given: the family's, or more where a replacement wants more.
+
+        Never more for a video encoder, whose answers depend on the size; other models bring frames to their own.
+        """
+        if "vae" in self.models:
+            return self.family.frame_size
+        return max(self.family.frame_size, *(getattr(self.models.get(kind), "size", 0) for kind in OWN))
 
     def _digest(self, kind: str) -> str:
         if kind != "diffusion":

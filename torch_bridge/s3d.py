@@ -152,7 +152,7 @@ class VideoTextS3D:
         self.model = S3D(len(state[_EMBEDDING]))
         self.model.load_state_dict(state)
         self.model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.size = device, dtype, SIZE
 
     @torch.inference_mode()
     def embed_video(self, videos: np.ndarray) -> np.ndarray:

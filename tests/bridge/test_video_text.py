@@ -90,6 +90,15 @@ def test_xclip_is_the_librarys_own_forward(family, xclip, videos):
     assert texts.shape == (2, 16) and not np.allclose(texts[0], texts[1])
 
 
+def test_frames_are_as_large_as_the_model_that_stands_in_wants_them(family, xclip):
+    models = ModelSet(str(family), BOTH, device="cpu", models={"video_text": str(xclip)})
+    assert models.describe()["frame_size"] == 64  # the family's, X-CLIP's here are smaller
+    models.models["video_text"].size = 224
+    assert models.describe()["frame_size"] == 224
+    models.load(["encode_video"])  # which would see other frames than its goal was made of
+    assert models.describe()["frame_size"] == 64
+
+
 def test_the_library_takes_it_by_name(family, xclip, rng, tmp_path, monkeypatch):
     monkeypatch.setenv("GENREWARD_CACHE", str(tmp_path))
     goal, window = rng.integers(0, 256, (2, 32, 64, 64, 3), dtype=np.uint8)
