@@ -31,9 +31,9 @@ class _Denoiser:
         """Float (B, T, 3, H, W) in [-1, 1] to latents (B, f, C, h, w), and what else the prediction wants of a clip."""
         raise NotImplementedError
 
-    def _filling(self, frames: int, latents: int) -> int:
-        """How many of the first latent frames only fill a clip up to what the model takes, and are not judged."""
-        return 0
+    def _own(self, frames: torch.Size, latents: torch.Size) -> tuple[slice, ...]:
+        """Where in latents (B, f, C, h, w) the clip of pixels (B, T, 3, H, W) itself is; the rest is not judged."""
+        return (slice(None),)
 
     def _encode(self, text: str) -> torch.Tensor:
         raise NotImplementedError
@@ -70,12 +70,13 @@ class _Denoiser:
     def _predictions(self, asked: list[Denoising]):
         """Noise, steps and noise predicted with and without the text, of some (request, level) pairs at a time.
 
-        The noises are (pairs, f, C, h, w), f the latent frames of the clip itself.
+        The noises are (pairs, f, C, h, w) of the clip itself, without what fills it up to what the model takes.
         """
         frames = torch.from_numpy(np.stack([one.frames for one in asked])).to(self.device)
-        latents, of_clip = self._latents(frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1, asked[0].history)
+        frames = frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        latents, of_clip = self._latents(frames, asked[0].history)
         shape, last = latents.shape[1:], len(self.signal) - 1
-        own = slice(self._filling(frames.shape[1], latents.shape[1]), None)
+        own = self._own(frames.shape, latents.shape)
         rows = [(i, level, one.seed + j) for i, one in enumerate(asked) for j, level in enumerate(one.levels)]
         for begin in range(0, len(rows), AT_ONCE):
             part = rows[begin : begin + AT_ONCE]
@@ -91,8 +92,8 @@ class _Denoiser:
             without = None
             if asked[0].compare:
                 empty = self._text("").expand_as(texts)
-                without = self._noise_of(self._predict(noised, clip, empty, step), noised, signal, spread)[:, own]
-            yield noise[:, own], step, with_text[:, own], without
+                without = self._noise_of(self._predict(noised, clip, empty, step), noised, signal, spread)[own]
+            yield noise[own], step, with_text[own], without
 
     def _noise_of(self, output, noised, signal, spread) -> torch.Tensor:
         """The predicted noise, whatever the model predicts."""
@@ -131,16 +132,34 @@ class VideoDenoiser(_Denoiser):
         count = frames.shape[1]
         if (count - 1) % vae.config.temporal_compression_ratio:
             raise UserError(f"a video diffusion model takes clips of 4k + 1 frames, not {count}: 5 or 9, say")
-        size = self._size(frames.shape[-2:])
-        pixels = F.interpolate(frames.flatten(0, 1), size, mode="bilinear", antialias=True, align_corners=False)
+        inner, sides = self._place(frames.shape[-2:])
+        pixels = F.interpolate(frames.flatten(0, 1), inner, mode="bilinear", antialias=True, align_corners=False)
+        pixels = F.pad(pixels, sides, mode="replicate")
         pixels = pixels.unflatten(0, frames.shape[:2]).transpose(1, 2).to(vae.dtype)
         latents = vae.encode(pixels).latent_dist.mean.transpose(1, 2).float() * vae.config.scaling_factor
         first = vae.encode(pixels[:, :, :1]).latent_dist.mean.transpose(1, 2).float()
         return self._objective._padded(latents, scaled_image(first, vae) * float(history))
 
-    def _filling(self, frames: int, latents: int) -> int:
-        ratio = self.pipeline.vae.config.temporal_compression_ratio
-        return latents - (frames - 1) // ratio - 1  # CogVideoX 1.5 takes latent frames in pairs
+    def _own(self, frames: torch.Size, latents: torch.Size) -> tuple[slice, ...]:
+        filling = latents[1] - (frames[1] - 1) // self.pipeline.vae.config.temporal_compression_ratio - 1
+        inner, (left, _, top, _) = self._place(frames[-2:])
+        grain = self.pipeline.vae_scale_factor_spatial
+        rows, columns = (
+            slice(-(-begin // grain), (begin + length) // grain)
+            for begin, length in zip((top, left), inner, strict=True)
+        )
+        return slice(None), slice(filling, None), slice(None), rows, columns  # 1.5 takes latent frames in pairs
+
+    def _place(self, given: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Size that frames are brought to, and what is repeated of them on the left, right, top and bottom.
+
+        Proportions are kept and borders repeated, as ``make goal`` and ``make finetune`` do for an oblong model.
+        """
+        size = self._size(given)
+        scale = min(size[0] / given[0], size[1] / given[1])
+        inner = tuple(min(side, round(own * scale)) for side, own in zip(size, given, strict=True))
+        above, beside = size[0] - inner[0], size[1] - inner[1]
+        return inner, (beside // 2, beside - beside // 2, above // 2, above - above // 2)
 
     def _size(self, given: tuple[int, int]) -> tuple[int, int]:
         """The model's own size where its positions are learned or the frames are larger; else the frames' own."""

@@ -162,6 +162,24 @@ class TestRealLayouts:
         (likely,) = denoiser.next_frame_log_likelihood([asked])
         assert likely.shape == (2,) and np.isfinite(likely).all()
 
+    def test_square_frames_keep_their_proportions_in_an_oblong_model(self, folder, monkeypatch):
+        """Frames of a middle square, borders repeated beside it, are what the square alone is for the model."""
+        denoiser = VideoDenoiser(resolve(str(folder)), torch.device("cpu"))
+        denoiser.pipeline.vae.disable_tiling()
+        square = np.random.default_rng(0).integers(0, 255, (9, 64, 64, 3), np.uint8)
+        padded = np.pad(square, ((0, 0), (0, 0), (16, 16), (0, 0)), mode="edge")
+        ask = lambda clip: denoiser.denoise_error([Asked(clip, "close the drawer", (0.3,), seed=1, compare=False)])[0]
+        if not denoiser.made.fixed:
+            assert denoiser._place((64, 64)) == ((64, 64), (0, 0, 0, 0))  # takes the frames' own size
+            return
+        assert denoiser._place((64, 64)) == ((64, 64), (16, 16, 0, 0))
+        own = denoiser._own(torch.Size((1, 9, 3, 64, 64)), torch.Size((1, 3, 16, 8, 12)))
+        assert own[3:] == (slice(0, 8), slice(2, 10))
+        middle = ask(square)
+        assert not np.allclose(ask(padded)[..., 0], middle[..., 0])  # judges the borders as well
+        monkeypatch.setattr(denoiser, "_own", lambda frames, latents: own)
+        np.testing.assert_allclose(ask(padded)[..., 0], middle[..., 0], rtol=1e-3)
+
     def test_it_can_be_fine_tuned(self, folder, tmp_path, capsys):
         from accelerate.state import AcceleratorState
 
