@@ -1,6 +1,8 @@
 """``figures``: draws the paper's figures from the runs that are there, and says which are missing."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from genreward_jax.arguments import Parser
 from genreward_jax.errors import UserError
@@ -14,7 +16,7 @@ def run(argv: list[str]) -> int:
 
     Nothing is filled in: a run that is not there is named, with the command that makes it.
     """
-    from genreward_jax.paper_figures import make, plan, runs
+    from genreward_jax.paper_figures import make, plan, runs, sheet
 
     args = _parser().parse_args(argv)
     planned = plan.read(args.plan)
@@ -23,22 +25,35 @@ def run(argv: list[str]) -> int:
         raise UserError(f"There is no preset '{args.preset}' in {planned.file}: {', '.join(planned.presets)}.")
     folder, out = runs.folder_of(args.runs or RUNS), Path(args.out).expanduser()
     found = runs.find(folder) if args.runs or folder.exists() else []
-    errors = []
+    with sheet.into(out):
+        errors = _draw_each(names, lambda name: make.draw(planned, name, folder, found, out, args.preset), args, folder)
+    if errors:
+        raise UserError(f"{errors} of {len(names)} figures could not be drawn; why is above.")
+    return 0
+
+
+def _draw_each(names: list[str], draw: Callable[[str], Any], args: Any, folder: Path) -> int:
+    """Draws and says what became of each; one that cannot be drawn holds up no other. Gives how many could not be.
+
+    Raises:
+        UserError: The only figure that was asked for cannot be drawn, or has no run.
+    """
+    from genreward_jax.paper_figures.make import said
+
+    errors = 0
     for name in names:
         try:
-            drawn = make.draw(planned, name, folder, found, out, args.preset)
+            drawn = draw(name)
         except UserError as error:
             if len(names) == 1:
                 raise
-            errors.append(str(error))
+            errors += 1
             print(f"Figure {name}: not drawn, {error}", flush=True)
             continue
-        print(make.said(drawn, most=1000 if args.figure else 2), flush=True)
+        print(said(drawn, most=1000 if args.figure else 2), flush=True)
         if args.figure and not drawn.files and len(names) == 1:
             raise UserError(f"Figure {name} has none of its runs in '{folder}'; what makes them is above.")
-    if errors:
-        raise UserError(f"{len(errors)} of {len(names)} figures could not be drawn; why is above.")
-    return 0
+    return errors
 
 
 def _parser() -> Parser:

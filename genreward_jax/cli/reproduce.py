@@ -13,7 +13,7 @@ def run(argv: list[str]) -> int:
     """Runs what is missing on Ray, as ``sweep`` does, and draws; goes on where it was stopped. Gives the exit code."""
     from genreward_jax.cli import figures, sweep
     from genreward_jax.config import PRESETS, nearest
-    from genreward_jax.paper_figures import make, plan, reproduce, runs
+    from genreward_jax.paper_figures import make, plan, reproduce, runs, sheet
     from genreward_jax.sweep.run import run_jobs
 
     args = _parser().parse_args(argv)
@@ -31,6 +31,8 @@ def run(argv: list[str]) -> int:
         needed, _ = reproduce.jobs(planned, names, folder, preset)
         print("\n".join(f"  {job.name}: train {' '.join(job.flags)}" for job in needed) or "  nothing is missing")
         return 0
+    with sheet.into(Path(args.out).expanduser()):
+        pass  # a folder that cannot be made is said before the training
     given = {"num_cpus": args.num_cpus, "num_gpus": args.num_gpus}
     resources = {name: value for name, value in given.items() if value is not None}
     runner = partial(run_jobs, resources=resources, at_once=args.at_once)

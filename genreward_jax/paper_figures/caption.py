@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from genreward_jax import provenance
+from genreward_jax.config import read_yaml
 from genreward_jax.paper_figures.match import Matched, changes
 from genreward_jax.paper_figures.plan import Plan
+from genreward_jax.paper_figures.read_flags import own_models
 from genreward_jax.paper_figures.runs import Run
+from torch_bridge.families import SHIPPED
 
 
 def caption(plan: Plan, matched: Matched, *more: str) -> list[str]:
@@ -21,7 +24,7 @@ def caption(plan: Plan, matched: Matched, *more: str) -> list[str]:
         return [*more, f"drawn at commit {provenance.commit() or 'unknown'}"]
     lines = [size(runs, matched.preset), str(plan.presets[matched.preset].get("says", "")), *more, figure.note]
     lines += [_missing(matched), figure.asks, _unfinished(runs), _other_settings(runs, figure.varied), *matched.notes]
-    lines.append(where(runs))
+    lines += [_stand_ins(runs), where(runs)]
     return [line[0].upper() + line[1:].rstrip(".") + "." for line in lines if line]
 
 
@@ -43,6 +46,17 @@ def where(runs: Sequence[Run]) -> str:
     if starts and older:
         text += f" ({len(older)} runs do not say)"
     return f"{text}; drawn at commit {provenance.commit() or 'unknown'}"
+
+
+def _stand_ins(runs: Sequence[Run]) -> str:
+    """What is in the place of the papers' models, each sentence once: `stands_in` of the methods that are drawn."""
+    methods, said = read_yaml("methods"), {}
+    for run in runs:
+        sentence = (methods.get(run.method) or {}).get("stands_in", "")
+        named = any(run.flat[flag] for flag in own_models(run.method))
+        if sentence and run.flat["model.family"] in SHIPPED and not named:
+            said[sentence] = None
+    return f"not the papers' models: {'; '.join(said)}" if said else ""
 
 
 def _range(values: Sequence[int]) -> str:

@@ -14,7 +14,14 @@ from genreward_jax.paper_figures import sheet
 from genreward_jax.paper_figures.match import Matched
 from genreward_jax.paper_figures.plan import Figure, Group, settings
 from genreward_jax.paper_figures.runs import Run
-from genreward_jax.paper_figures.statistics import KEYS, Curve, interquartile, mean_and_deviation
+from genreward_jax.paper_figures.statistics import (
+    KEYS,
+    Curve,
+    common_steps,
+    complete_seeds,
+    interquartile,
+    mean_and_deviation,
+)
 
 BY_METHOD = {
     "none": style.INK,
@@ -62,7 +69,7 @@ def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Seque
     for label in labels:
         curves = {key: interquartile([runs.get((task, label), []) for task in group.tasks], key) for key in KEYS}
         for key, curve in curves.items():
-            if curve is not None:  # every task has the line
+            if curve is not None:  # every task has the line, and there is a step at which all of it was evaluated
                 found[key][label] = curve
     count = len(group.tasks)
     title = f"interquartile mean, {count} tasks" if count > 1 else "interquartile mean"
@@ -218,20 +225,47 @@ def write(matched: Matched, stem: Path, words: Callable[..., list[str]]) -> list
 def said(matched: Matched) -> list[str]:
     """What the lines and bands of these runs are, in sentences."""
     runs = matched.all
-    counts = sorted({evaluation.episodes for run in runs for evaluation in run.evaluations[-1:]})
     seeds = len({run.seed for run in runs})
-    episodes = f"{' or '.join(map(str, counts))} evaluation episode{'s' * (counts != [1])}"
-    each = " of each seed" * (seeds > 1)
-    alone = ", which alone has no deviation" * (counts == [1] and seeds == 1)
-    lines = [
-        f"white panels: mean and standard deviation over {episodes}{each}{alone}, of the environment's dense reward"
-    ]
+    lines = [f"white panels: mean and standard deviation over {_episodes(runs)}, of the environment's dense reward"]
     several = max(len(group.tasks) for group in matched.figure.groups) > 1
     middle = "interquartile mean over seeds" + " and tasks, of the lines that have them all" * several
     interval = "95 % interval by a stratified bootstrap over seeds (rliable)"
     lines.append(f"grey panels: {middle}; {interval if seeds > 1 else 'one seed has no interval'}")
     if any(evaluation.is_mean for run in runs for evaluation in run.evaluations):
         lines.append("no deviation where a run kept only the mean of its evaluation episodes")
+    apart = _without_common_steps(matched)
+    if apart:
+        lines.append(f"no mean is drawn where seeds share no evaluation step: {', '.join(apart)}")
     if matched.figure.printed:
-        lines.append("triangles: what the paper prints of the end of its curves (section 4.2)")
+        marks = "triangles, or words where the curves are far below"
+        lines.append(f"{marks}: what the paper prints of the end of its curves (section 4.2)")
     return lines
+
+
+def _episodes(runs: Sequence[Run]) -> str:
+    """How many are behind a point: as many as the last evaluation played, and those evaluations that played others."""
+    counts = sorted({evaluation.episodes for run in runs for evaluation in run.evaluations[-1:]})
+    seeds = len({run.seed for run in runs})
+    others: dict[int, set[int]] = {}
+    for evaluation in (evaluation for run in runs for evaluation in run.evaluations):
+        if evaluation.episodes not in counts:
+            others.setdefault(evaluation.episodes, set()).add(evaluation.step)
+    where = lambda steps: f"at step {min(steps):,}" if len(steps) == 1 else f"at {len(steps)} other steps"
+    fewer = ", ".join(f"{count} {where(steps)}" for count, steps in sorted(others.items()))
+    words = f"{' or '.join(map(str, counts))} evaluation episode{'s' * (counts != [1])}"
+    words += f" ({fewer})" if fewer else ""
+    return words + " of each seed" * (seeds > 1) + ", which alone has no deviation" * (counts == [1] and seeds == 1)
+
+
+def _without_common_steps(matched: Matched) -> list[str]:
+    """Lines that have runs and no step at which all of them were evaluated, with their task, or of all tasks."""
+    found = []
+    for group in matched.figure.groups:
+        for line in group.lines:
+            by_task = {task: matched.runs.get((task, line.label), []) for task in group.tasks}
+            alone = [task for task, runs in by_task.items() if runs and not common_steps(runs)]
+            found += [f"{line.label} on {task.replace('_', ' ')}" for task in alone]
+            complete = [run for row in complete_seeds(list(by_task.values())) for run in row]
+            if complete and not alone and not common_steps(complete):
+                found.append(f"{line.label} over all tasks")
+    return found

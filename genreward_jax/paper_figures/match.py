@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from genreward_jax.config import method_flags, read_yaml
+from genreward_jax.config import method_flags
 from genreward_jax.errors import UserError
 from genreward_jax.paper_figures.plan import Figure, Plan, Wanted, base_config, settings, usual_preset
+from genreward_jax.paper_figures.read_flags import reads
 from genreward_jax.paper_figures.runs import Run
 from genreward_jax.rundir import MAY_CHANGE
 
@@ -15,7 +15,8 @@ Cell = tuple[str, str]  # (task, label)
 
 # What every cell says itself, and what a run has of the machine or the moment.
 OWN = ("task", "method", "seed", "env.metaworld.reward")
-ONLY_WITH_REWARDS = ("reward", "fb", "goal", "model")  # sections that a run without an added reward never looks at
+GOAL = ("goal.source", "goal.image")  # a run goes on with the same goal under another name; a comparison does not
+OF_A_GOAL = ("goal.", "model.", "fb.", "reward.frames")  # what the content key of a run's goal is made of, beside files
 
 
 @dataclass
@@ -51,7 +52,8 @@ def match(plan: Plan, figure: Figure, found: Sequence[Run], preset: str = "") ->
         preset: Only runs with this one; '' takes all, which must then have the same.
 
     Raises:
-        UserError: Two runs disagree in a flag that the figure does not vary, or are the same training.
+        UserError: Two runs disagree in a flag that the figure does not vary or in what their goal file held, or are the
+            same training.
     """
     found = [run for run in found if not preset or run.flat["preset"] == preset]
     candidates = {_key(task, line.label): _candidates(figure, task, line, found) for task, line in figure.cells}
@@ -67,6 +69,7 @@ def match(plan: Plan, figure: Figure, found: Sequence[Run], preset: str = "") ->
     matched = Matched(figure, used, chosen, [], notes)
     _check_once(figure, chosen)
     _check_agreement(figure, matched.all)
+    _check_goal_files(figure, matched.all)
     there = {(task, settings(line, used), run.seed) for task, line in figure.cells for run in chosen[task, line.label]}
     wanted = plan.wanted(figure, used)
     matched.missing = [w for w in wanted if (w.task, settings(w.line, used), w.seed) not in there]
@@ -85,7 +88,7 @@ def _candidates(figure: Figure, task: str, line: Any, found: Sequence[Run]) -> l
             continue
         given = dict(line.flags)
         base = base_config(line.method, run.flat["preset"]) if figure.varied else {}
-        if all(run.flat[flag] == given.get(flag, base.get(flag)) for flag in figure.varied if _matters(run, flag)):
+        if all(run.flat[flag] == given.get(flag, base.get(flag)) for flag in figure.varied if reads(run.method, flag)):
             chosen.append(run)
     return chosen
 
@@ -96,7 +99,7 @@ def _own(plan: Plan, figure: Figure, runs: list[Run], preset: str, left: dict[st
     for run in runs:
         base = base_config(run.method, preset)
         flags = {flag for other in plan.figures.values() for flag in other.varied} - set(figure.varied)
-        off = {flag for flag in flags if run.flat[flag] != base[flag] and _matters(run, flag)}
+        off = {flag for flag in flags if run.flat[flag] != base[flag] and reads(run.method, flag)}
         others = [other for other in plan.figures.values() if off & set(other.varied) and _asks_for(other, run)]
         if others:
             left.setdefault(f"Figure {others[0].name}, which varies {', '.join(sorted(off))}", []).append(run)
@@ -120,16 +123,33 @@ def _check_once(figure: Figure, chosen: dict[Cell, list[Run]]) -> None:
 
 
 def _check_agreement(figure: Figure, runs: list[Run]) -> None:
-    """Every run with the first; of a method's own flags only with the first of that method."""
+    """Every run with the first of each method: the first of all may look at none of what two later methods read."""
     first: dict[str, Run] = {}
     for run in runs:
-        for other in {runs[0].path: runs[0], first.setdefault(run.method, run).path: first[run.method]}.values():
+        first.setdefault(run.method, run)
+        for other in first.values():
             differ = _differing(figure, other, run)
             if differ:
                 raise UserError(
                     f"Figure {figure.name}: {other.path} and {run.path} disagree in {differ}, which the figure does "
                     "not vary: take one of them away, or name a folder with runs that go together (RUNS=)."
                 )
+
+
+def _check_goal_files(figure: Figure, runs: list[Run]) -> None:
+    """Runs that name the same goal file must have seen the same in it, which their flags alone do not say."""
+    first: dict[tuple, Run] = {}
+    for run in runs:
+        if not run.goal_digest or run.flat["goal.source"] in ("generated", "expert"):
+            continue  # such goals follow from the flags, an expert's from the seed too
+        settings_of_goal = [value for flag, value in run.flat.items() if flag.startswith(OF_A_GOAL)]
+        other = first.setdefault((run.task, run.method, *settings_of_goal), run)
+        if other.goal_digest != run.goal_digest:
+            raise UserError(
+                f"Figure {figure.name}: {other.path} and {run.path} both name the goal {run.flat['goal.source']}, but "
+                f"its content or the models were others (goal/goal.json: {other.goal_digest[:12]} and "
+                f"{run.goal_digest[:12]}): take one of them away."
+            )
 
 
 def _differing(figure: Figure, one: Run, two: Run) -> str:
@@ -141,7 +161,7 @@ def _differing(figure: Figure, one: Run, two: Run) -> str:
     for flag, value in one.flat.items():
         if flag in ignored or _may_change(flag):
             continue
-        if not (_matters(one, flag) and _matters(two, flag)):
+        if not (reads(one.method, flag) and reads(two.method, flag)):
             continue
         if _plain(value) != _plain(two.flat[flag]):
             lines.append(f"{flag} ({_plain(value)} and {_plain(two.flat[flag])})")
@@ -157,14 +177,6 @@ def _agree_on(figure: Figure, runs: list[Run], name: str, value: Callable[[Run],
             )
 
 
-def _matters(run: Run, flag: str) -> bool:
-    """Whether a run's method looks at that flag at all."""
-    if flag.split(".")[0] not in ONLY_WITH_REWARDS:
-        return True
-    entry = read_methods().get(run.method)
-    return entry is None or bool(entry["rewards"])
-
-
 def changes(run: Run) -> list[tuple[str, Any, Any]]:
     """(flag, the run's value, the preset's) of what a run sets otherwise than its preset and method, and looks at."""
     try:
@@ -174,7 +186,7 @@ def changes(run: Run) -> list[tuple[str, Any, Any]]:
     own = {*OWN, "preset", "env.metaworld.quality"}  # the last is settled by the machine
     found = []
     for flag, value in run.flat.items():
-        if flag in own or _may_change(flag) or flag not in base or not _matters(run, flag):
+        if flag in own or _may_change(flag) or flag not in base or not reads(run.method, flag):
             continue
         if _plain(value) != _plain(base[flag]):
             found.append((flag, _plain(value), _plain(base[flag])))
@@ -182,14 +194,8 @@ def changes(run: Run) -> list[tuple[str, Any, Any]]:
 
 
 def _may_change(flag: str) -> bool:
-    """Whether a run may be continued with another value of it. Runs with goals of other kinds are no comparison."""
-    return flag != "goal.source" and any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE)
-
-
-@cache
-def read_methods() -> dict[str, Any]:
-    """configs/methods.yaml, read once."""
-    return read_yaml("methods")
+    """Whether a run may be continued with another value of it and is still the same in a comparison."""
+    return flag not in GOAL and any(flag == name or flag.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """``configs/figures.yaml`` as objects: which runs a figure needs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,41 @@ if TYPE_CHECKING:
 
 KINDS = ("table", "pipeline", "actions", "observations", "curves", "strips", "key_frame", "second_best")
 WITHOUT_RUNS = ("table", "pipeline")
+
+
+def _blocks(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
+
+
+def _list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+def _seeds(value: Any) -> bool:
+    return isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)  # True is an int too
+
+
+def _files(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping) and all(isinstance(v, str | Mapping) for v in value.values())
+
+
+def _numbers(value: Any) -> bool:
+    return _blocks(value) and all(type(number) in (int, float) for task in value.values() for number in task.values())
+
+
+# What the value of each key must be, and in words.
+FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "presets": (_blocks, "a block of presets, as 'smoke: {seeds: [0]}'"),
+    "figures": (_blocks, "a block of figures, as \"'5': {kind: curves, groups: [...]}\""),
+    "groups": (_list_of(Mapping), "a list of groups, as '- {tasks: [...], lines: {...}}'"),
+    "tasks": (_list_of(str), "a list of names, as [pick_place]"),
+    "lines": (_blocks, "a block of lines, as 'GenReward: {method: genreward}'"),
+    "videos": (lambda value: isinstance(value, Mapping), "a block with files"),
+    "files": (_files, "a block of videos, as 'Bridge: {file: videos/bridge.mp4, prompt: pick up the fork}'"),
+    "seeds": (_seeds, "a list of whole numbers from 0, as [0, 1]"),
+    "printed": (_numbers, "a block of numbers a task, as 'pick_place: {GenReward: 504}'"),
+}
+WORDS: tuple[Callable[[Any], bool], str] = (lambda value: isinstance(value, str), "words")  # for every other key
 
 
 @dataclass(frozen=True)
@@ -112,7 +147,7 @@ class Plan:
 
     def seeds(self, figure: Figure, preset: str) -> tuple[int, ...]:
         """Seeds that a figure is to have at a preset."""
-        return figure.seeds or tuple(int(seed) for seed in self.presets[preset]["seeds"])
+        return figure.seeds or tuple(self.presets[preset]["seeds"])
 
     def wanted(self, figure: Figure, preset: str) -> list[Wanted]:
         """The runs that a figure needs, each once, the first seed of all before the second of any."""
@@ -154,11 +189,17 @@ def read(file: str | Path = "") -> Plan:
     content = _yaml(Path(file)) if file else config_lib.read_yaml("figures")
     if not isinstance(content, dict) or not {"presets", "figures"} <= content.keys():
         raise UserError(f"{name} is no plan of figures: it needs 'presets' and 'figures', as configs/figures.yaml has.")
+    _check(content, ("presets", "figures"), name)
     presets = content["presets"]
-    for preset in presets:
+    if not presets or not content["figures"]:
+        raise UserError(f"{name} holds no {'figure' if presets else 'preset'}: it needs one or more of both.")
+    for preset, given in presets.items():
         if preset not in config_lib.PRESETS:
-            known = config_lib.nearest(preset, list(config_lib.PRESETS))
+            known = config_lib.nearest(str(preset), list(config_lib.PRESETS))
             raise UserError(f"{name}: there is no preset '{preset}': {known}")
+        _check(given, ("seeds", "says"), f"{name}, preset {preset}")
+        if not given.get("seeds"):
+            raise UserError(f"{name}, preset {preset}: it names no seeds; write seeds: [0, 1, 2].")
     figures = {str(key).upper(): _figure(str(key).upper(), value, name) for key, value in content["figures"].items()}
     return Plan(figures, presets, name)
 
@@ -177,12 +218,13 @@ def _yaml(path: Path) -> Any:
 
 def _figure(name: str, content: Mapping[str, Any], file: str) -> Figure:
     where = f"{file}, figure {name}"
-    _only(content, ("kind", "title", "groups", "seeds", "note", "printed"), where)
+    _check(content, ("kind", "title", "groups", "seeds", "note", "printed"), where)
     kind = content.get("kind", "")
     if kind not in KINDS:
         raise UserError(f"{where}: there is no kind '{kind}': {config_lib.nearest(str(kind), list(KINDS))}")
     given = content.get("groups", [])
     asks = ""
+    groups = tuple(_group(group, where) for group in given)
     for group in given:
         if "videos" in group and not group["videos"].get("files"):
             asks = (
@@ -193,8 +235,8 @@ def _figure(name: str, content: Mapping[str, Any], file: str) -> Figure:
         name=name,
         kind=kind,
         title=str(content.get("title", "")),
-        groups=tuple(_group(group, where) for group in given),
-        seeds=tuple(int(seed) for seed in content.get("seeds", ())),
+        groups=groups,
+        seeds=tuple(content.get("seeds", ())),
         note=str(content.get("note", "")),
         printed=content.get("printed", {}),
         asks=asks,
@@ -204,7 +246,7 @@ def _figure(name: str, content: Mapping[str, Any], file: str) -> Figure:
 def _group(content: Mapping[str, Any], where: str) -> Group:
     from genreward_jax.envs.metaworld import check_task
 
-    _only(content, ("name", "tasks", "lines", "videos"), where)
+    _check(content, ("name", "tasks", "lines", "videos"), where)
     lines = [_line(str(label), dict(given), where) for label, given in content.get("lines", {}).items()]
     if "videos" in content:
         lines += _videos(content["videos"], where)
@@ -220,20 +262,22 @@ def _line(label: str, given: dict[str, Any], where: str) -> Line:
         raise UserError(f"{where}: the line '{label}' names no method.")
     if env_reward not in ("dense", "sparse", "none"):
         raise UserError(f"{where}: the line '{label}' has env_reward '{env_reward}': dense, sparse or none.")
-    for flag in given:
+    for flag, value in given.items():
         if flag not in _flags():
-            near = config_lib.nearest(flag, list(_flags()))
+            near = config_lib.nearest(str(flag), list(_flags()))
             raise UserError(f"{where}: the line '{label}' sets '{flag}', no flag there is: {near}")
+        if not isinstance(value, str | int | float):
+            raise UserError(f"{where}: the line '{label}' sets {flag} to {value!r}; it must be a number or a word.")
     return Line(label, method, env_reward, tuple(given.items()))
 
 
 def _videos(content: Mapping[str, Any], where: str) -> list[Line]:
     """A line for each goal video that was named."""
-    _only(content, ("method", "env_reward", "files"), where)
+    _check(content, ("method", "env_reward", "files"), where)
     lines = []
     for label, given in (content.get("files") or {}).items():
         given = {"file": given} if isinstance(given, str) else dict(given)
-        _only(given, ("file", "prompt"), f"{where}, video {label}")
+        _check(given, ("file", "prompt"), f"{where}, video {label}")
         path = Path(str(given.get("file", ""))).expanduser()
         if not given.get("file") or not path.exists():
             raise UserError(f"{where}: there is no goal video at '{path}', which it names for the line '{label}'.")
@@ -250,7 +294,16 @@ def _flags() -> tuple[str, ...]:
     return tuple(elements.Config(config_lib.read_yaml("defaults")).flat)
 
 
-def _only(content: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in content:
+def _check(content: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Refuses a key that means nothing there, and a value of another form than its key's."""
+    for key, value in content.items():
         if key not in known:
             raise UserError(f"{where}: '{key}' means nothing there: {config_lib.nearest(str(key), list(known))}")
+        fits, words = FORMS.get(key, WORDS)
+        if not fits(value):
+            raise UserError(f"{where}: '{key}' is {_short(value)}; it must be {words}.")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

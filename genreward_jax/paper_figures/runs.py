@@ -1,5 +1,6 @@
 """Run directories under a folder, found by their config.yaml whatever they are called, and what they scored."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,14 @@ class Run:
         """What each of its starts ran on, as :mod:`provenance` keeps it; none for an older run."""
         return provenance.read(self.path)
 
+    @cached_property
+    def goal_digest(self) -> str:
+        """The content key of its goal; '' for a run that keeps none."""
+        try:
+            return str(json.loads((self.path / "goal" / "goal.json").read_text())["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def scored(self) -> "Run":
         """Itself.
 
@@ -122,15 +131,25 @@ def folder_of(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def existing(folder: str | Path) -> Path:
+    """The folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"There is no folder '{folder}' with run directories; name one by RUNS= (--runs).")
+    return folder
+
+
 def find(folder: str | Path) -> list[Run]:
     """All runs in a folder, itself or below it, in the order of their paths.
 
     Raises:
         UserError: There is no such folder, or a run's config.yaml cannot be read.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"There is no folder '{folder}' with run directories; name one by RUNS= (--runs).")
+    folder = existing(folder)
     defaults = _defaults()
     runs = []
     for place, folders, files in os.walk(folder):

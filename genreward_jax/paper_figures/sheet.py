@@ -3,12 +3,35 @@
 import csv
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from genreward_jax.errors import UserError
 from genreward_jax.figures import style
 from genreward_jax.rundir import write_text
+
+
+@contextmanager
+def into(folder: Path) -> Iterator[None]:
+    """Makes a folder before the work whose files go into it; takes it away again where none was written.
+
+    Raises:
+        UserError: It cannot be made, or a file cannot be written to it or read on the way.
+    """
+    there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BrokenPipeError:  # of the reader of what is printed
+        raise
+    except OSError as error:
+        what = f"{error.filename or folder} cannot be read or written ({error.strerror or error})"
+        raise UserError(f"{what}: mend that, or name another folder by OUT=.") from None
+    finally:
+        if not there and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def new(width: float, height: float, title: str, notes: Sequence[str]) -> tuple[Any, Any]:

@@ -39,6 +39,13 @@ def common_steps(runs: Sequence[Run]) -> list[int]:
     return sorted(set.intersection(*found)) if found else []
 
 
+def complete_seeds(tasks: Sequence[Sequence[Run]]) -> list[list[Run]]:
+    """The runs of the seeds that every task has: a list a seed, with a run of each task."""
+    by_seed = [{run.seed: run for run in runs} for runs in tasks]
+    seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
+    return [[found[seed] for found in by_seed] for seed in seeds]
+
+
 def values(evaluation: Evaluation, key: str) -> np.ndarray:
     """(episodes,) returns or successes; the mean alone where a run kept no more."""
     return evaluation.returns if key == "return" else evaluation.successes
@@ -72,22 +79,20 @@ def interquartile(tasks: Sequence[Sequence[Run]], key: str) -> Curve | None:
         key: return or success.
 
     Returns:
-        None where no seed has all tasks. One seed has no interval.
+        None where no seed has all tasks, or these runs share no evaluation step. One seed has no interval.
 
     Raises:
         UserError: rliable is not installed.
     """
-    by_seed = [{run.seed: run for run in runs} for runs in tasks]
-    seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if not seeds:
-        return None
-    chosen = [[found[seed] for found in by_seed] for seed in seeds]  # seeds x tasks
+    chosen = complete_seeds(tasks)
     steps = common_steps([run for row in chosen for run in row])
+    if not steps:
+        return None
     table = np.array([[_means(run, steps, key) for run in row] for row in chosen])  # (seeds, tasks, S)
     middle = iqm(table)
-    low, high = _interval(table) if len(seeds) > 1 and len(steps) else (np.full_like(middle, np.nan),) * 2
+    low, high = _interval(table) if len(chosen) > 1 else (np.full_like(middle, np.nan),) * 2
     count = np.array([sum(_episodes(run, step) for row in chosen for run in row) for step in steps])
-    return Curve(np.array(steps), middle, low, high, len(seeds), count)
+    return Curve(np.array(steps), middle, low, high, len(chosen), count)
 
 
 def iqm(table: np.ndarray) -> np.ndarray:

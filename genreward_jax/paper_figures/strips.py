@@ -18,8 +18,9 @@ def write(matched: Matched, stem: Path, words: Callable[..., list[str]]) -> list
     """A row a method: frames of one episode from its start to its end, and what it earned."""
     cells = [(task, line) for task, line in matched.figure.cells]
     notes = words(
-        "the first episode of the last evaluation, its frames evenly spread from the reset to the end; below the name: "
-        "that episode's return of the dense reward"
+        "the first episode of the last evaluation, or of the latest make eval where the run filmed none, its frames "
+        "evenly spread from the reset to the end; below the name: that episode's return of the dense reward, where it "
+        "is known"
     )
     title = f"Figure {matched.figure.name}: {matched.figure.title}"
     picture, part = sheet.new(1.32 * SHOWN + 1.9, 1.42 * len(cells) + 0.25, title, notes)
@@ -42,14 +43,12 @@ def _row(axes: Any, label: str, run: Run | None, first: bool) -> tuple:
     shown = sample_indices(len(frames), SHOWN)
     for place, index in enumerate(shown):
         sheet.picture_on(axes[place], frames[index], f"step {index}" if first else "")
-    last = run.evaluations[-1]
-    known = not last.is_mean and int(run.flat["run.envs"]) == 1  # of several, another may have ended first
-    earned = f"{last.returns[0]:.6g}" if known else ""
-    success = f"{last.successes[0]:g}" if known else ""
-    said = f"\n{float(earned):,.0f}{', success' * (success == '1')}" if known else ""
+    known = pictures.earned(run)
+    said = "" if known.score is None else f"\n{known.score:,.0f}{', success' * (known.success == 1)}"
     axes[0].set_ylabel(f"{label}{said}", fontsize=10, color=style.INK)
-    numbers = " ".join(map(str, shown))
-    return run.path, run.seed, last.step, len(frames), numbers, earned, success
+    step = "" if known.step is None else known.step
+    earned = ["" if value is None else f"{value:.6g}" for value in (known.score, known.success)]
+    return run.path, run.seed, step, len(frames), " ".join(map(str, shown)), *earned
 
 
 def _nothing(axes: Any, label: str, run: Run | None) -> tuple:

@@ -1,7 +1,9 @@
 """What is drawn is what the runs hold: files, captions, marks, and nothing in place of what is missing."""
 
 import csv
+import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 
@@ -10,8 +12,11 @@ import pytest
 from PIL import Image
 
 from genreward_jax import __main__ as program
+from genreward_jax.config import read_yaml
+from genreward_jax.errors import UserError
 from genreward_jax.figures import style
-from genreward_jax.paper_figures import curves, plan, runs, table
+from genreward_jax.paper_figures import curves, pictures, plan, reproduce, runs, sheet, table
+from genreward_jax.paper_figures.caption import caption
 from genreward_jax.paper_figures.match import match
 from tests.figures_paper.conftest import flags, write_run, write_videos
 
@@ -102,6 +107,50 @@ def test_the_papers_end_points_are_marks_or_words(some, plan_file):
     assert "far above" in text.get_text() and "GenReward 822" in text.get_text() and axes.get_ylim()[1] < 100
 
 
+def test_seeds_that_share_no_step_are_said_and_no_traceback(plan_file, tmp_path, monkeypatch, capsys):
+    for seed, step in enumerate((300, 600)):
+        write_run(tmp_path / "runs" / str(seed), *flags(seed=seed), returns={step: [1.0]})
+    given = ("figures", "--figure", "5", "--runs", tmp_path / "runs", "--out", tmp_path, "--plan", plan_file)
+    assert call(monkeypatch, capsys, *given)[0] == 0
+    caption = (tmp_path / "figure_5.txt").read_text()
+    assert "No mean is drawn where seeds share no evaluation step: Dense on bin picking" in caption
+    assert rows(tmp_path / "figure_5.csv") == [] and len(rows(tmp_path / "figure_5_episodes.csv")) == 2
+
+
+def test_the_caption_tells_step_0_apart_and_that_marks_may_be_words(plan_file, tmp_path):
+    write_run(tmp_path / "a", *flags(), returns={0: [1.0], 300: [1.0, 2.0, 3.0], 600: [2.0, 3.0, 4.0]})
+    planned = plan.read(plan_file)
+    said = "\n".join(curves.said(match(planned, planned.figure("5"), runs.find(tmp_path))))
+    assert "over 3 evaluation episodes (1 at step 0), of the environment's dense reward" in said
+    assert "triangles, or words where the curves are far below: what the paper prints" in said
+
+
+def test_the_caption_says_what_stands_in_for_a_papers_model(tmp_path):
+    """Each sentence once, of the methods that are drawn, and only where the run had such a model."""
+    own = plan.read()
+    words = lambda: "\n".join(caption(own, match(own, own.figure("5"), runs.find(tmp_path))))
+    write_run(tmp_path / "dense", *flags(), returns=EPISODES)
+    assert "papers' models" not in words()
+    for method in ("genreward", "genreward_plus", "roboclip", "diffusion_reward"):
+        write_run(tmp_path / method, *flags(method=method), returns=EPISODES)
+    said = words()
+    assert "Not the papers' models: " in said and said.count("GenReward's CogVideoX, OpenCLIP and DINOv3") == 1
+    assert "RoboCLIP's S3D is the mean" in said and "Diffusion Reward's VQ" in said and "TADPoLe's" not in said
+    shutil.rmtree(tmp_path / "roboclip")
+    write_run(tmp_path / "s3d", *flags(method="roboclip"), "--model.video_text", "s3d", returns=EPISODES)
+    assert "S3D" not in words()
+    for method in ("genreward", "genreward_plus", "s3d", "diffusion_reward"):
+        shutil.rmtree(tmp_path / method)
+    write_run(tmp_path / "large", *flags(method="genreward"), "--model.family", "a/folder", returns=EPISODES)
+    assert "papers' models" not in words()
+
+
+def test_every_method_with_a_papers_model_says_what_stands_in_for_it():
+    methods = read_yaml("methods")
+    assert [name for name, entry in methods.items() if not entry.get("stands_in")] == ["none", "random"]
+    assert all(isinstance(entry.get("stands_in", ""), str) for entry in methods.values())
+
+
 def test_a_method_has_one_colour_everywhere():
     own = plan.read()
     for name in ("5", "7", "9"):
@@ -124,6 +173,20 @@ def test_strips_show_the_episode_and_say_where_there_is_none(some, plan_file, tm
     code, out, _ = call(monkeypatch, capsys, *given[:3], "--runs", alone, "--out", tmp_path, "--plan", plan_file)
     (dense, genreward) = rows(tmp_path / "figure_6.csv")
     assert code == 0 and dense["shown"] == "" and genreward["run"] == "" and "1 run is missing" in out
+
+
+def test_a_film_of_make_eval_has_its_own_return_or_none(tmp_path):
+    run = write_run(tmp_path / "run", *flags(), returns=EPISODES)
+    write_videos(run)
+    (found,) = runs.find(tmp_path)
+    assert pictures.earned(found) == pictures.Earned(600, 50, 0)
+    played = run / "eval" / "000000000600"
+    played.mkdir(parents=True)
+    (run / "videos" / "episode.mp4").rename(played / "episode_000.mp4")
+    assert pictures.earned(found) == pictures.Earned()
+    first = {"score": 7.5, "success": 1.0}
+    (played / "results.json").write_text(json.dumps({"step": 500, "episodes": [first, {"score": 9.0}]}))
+    assert pictures.earned(found) == pictures.Earned(500, 7.5, 1)
 
 
 def test_the_second_best_frame_has_its_own_goal_and_curve(some, plan_file, tmp_path, monkeypatch, capsys):
@@ -156,6 +219,33 @@ def test_wrong_input_is_a_sentence_and_exit_code_2(some, plan_file, tmp_path, mo
         assert not list((tmp_path / "out").iterdir())
     code, _, err = call(monkeypatch, capsys, "reproduce", *own)
     assert code == 2 and "Which figure?" in err
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence_before_the_work(some, plan_file, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "afile"
+    file.touch()
+    monkeypatch.setattr(curves, "write", lambda *_: pytest.fail("it has drawn"))
+    monkeypatch.setattr(reproduce, "make_up", lambda *_: pytest.fail("it has trained"))
+    own = ("--figure", "5", "--runs", some, "--plan", plan_file)
+    for argv in (
+        ("figures", *own, "--out", file),
+        ("figures", *own, "--out", file / "deeper"),
+        ("reproduce", *own, "--preset", "smoke", "--out", file),
+        ("report", "--runs", some, "--plan", plan_file, "--out", file / "report.html"),
+    ):
+        code, _, err = call(monkeypatch, capsys, *argv)
+        assert code == 2 and "afile" in err and "cannot be read or written" in err and err.count("\n") == 1, err
+    code, _, err = call(monkeypatch, capsys, "report", "--runs", tmp_path / "nowhere")
+    assert code == 2 and "There is no folder" in err and not (tmp_path / "nowhere").exists()
+
+
+def test_what_fails_while_it_is_written_is_a_sentence_and_leaves_no_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="out cannot be read or written .No space left"), sheet.into(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+    assert not (tmp_path / "out").exists()
+    with sheet.into(tmp_path / "out"):
+        sheet.write(tmp_path / "out" / "figure", ".txt", "words")
+    assert (tmp_path / "out" / "figure.txt").read_text() == "words"
 
 
 def test_all_figures_at_once_go_on_past_one_that_cannot_be_drawn(some, plan_file, tmp_path, monkeypatch, capsys):

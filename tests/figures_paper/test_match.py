@@ -6,6 +6,7 @@ from genreward_jax.errors import UserError
 from genreward_jax.paper_figures import plan as plan_lib
 from genreward_jax.paper_figures import runs
 from genreward_jax.paper_figures.match import match
+from genreward_jax.paper_figures.read_flags import reads
 from tests.figures_paper.conftest import flags, write_run
 
 RETURNS = {0: [1.0], 600: [50.0, 150.0]}
@@ -45,6 +46,7 @@ def test_runs_are_found_by_their_settings_whatever_they_are_called(plan, tmp_pat
         ("--env.metaworld.repeat", "1"),
         ("--reward.alpha", "0.5"),
         ("--goal.source", "expert"),
+        ("--goal.image", "first.png"),
     ],
 )
 def test_two_runs_that_disagree_are_named_with_the_flag(plan, tmp_path, flag, value):
@@ -63,6 +65,63 @@ def test_what_may_differ_does(plan, tmp_path):
     write_run(tmp_path / "b", *flags(method="genreward", seed=1), "--eval.episodes", "3", returns=RETURNS)
     write_run(tmp_path / "c", *flags(), "--reward.alpha", "7", "--goal.prompt", "x", returns=RETURNS)
     assert len(matched(plan, tmp_path).all) == 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("goal.source", "expert"), ("goal.prompt", "lift it"), ("model.dtype", "bfloat16")]
+)
+def test_methods_are_compared_with_each_other_and_not_with_dense_alone(tmp_path, flag, value):
+    """Dense is found first and reads none of these flags; GenReward and ours both do."""
+    write_run(tmp_path / "a", *flags(), returns=RETURNS)
+    write_run(tmp_path / "b", *flags(method="genreward"), returns=RETURNS)
+    write_run(tmp_path / "c", *flags(method="genreward_plus"), f"--{flag}", value, returns=RETURNS)
+    with pytest.raises(UserError, match=f"{tmp_path / 'b'} and {tmp_path / 'c'} disagree in {flag} "):
+        matched(plan_lib.read(), tmp_path)
+
+
+def test_flags_that_a_method_never_reads_may_differ(tmp_path):
+    """Each run names a model or a weight of its own method, which the others do not look at."""
+    write_run(tmp_path / "a", *flags(method="genreward"), "--reward.weight", "3", "--reward.toward", "goal",
+              returns=RETURNS)  # fmt: skip
+    roboclip = [*flags(method="roboclip"), "--model.video_text", "s3d", "--reward.interval", "64", "--fb.dim", "7"]
+    write_run(tmp_path / "b", *roboclip, returns=RETURNS)
+    write_run(tmp_path / "c", *flags(method="tadpole"), "--model.diffusion", "sd", "--reward.alpha", "3",
+              returns=RETURNS)  # fmt: skip
+    assert len(matched(plan_lib.read(), tmp_path).all) == 3
+    write_run(tmp_path / "d", *flags(method="roboclip", seed=1), returns=RETURNS)
+    with pytest.raises(UserError, match="b and .*d disagree in model.video_text"):
+        matched(plan_lib.read(), tmp_path)
+
+
+def test_what_each_method_reads_follows_from_its_entry_and_its_classes():
+    read = {
+        "reward.interval": {"genreward", "genreward_no_video", "random"},
+        "reward.weight": {"roboclip", "tadpole", "viper"},
+        "reward.toward": {"roboclip"},
+        "reward.alpha": {"genreward", "random"},
+        "reward.beta": {"genreward", "genreward_no_video"},
+        "reward.fb_interval": {"genreward", "genreward_no_video"},
+        "fb.objective": {"genreward", "genreward_no_video"},
+        "model.video_text": {"roboclip"},
+        "model.diffusion": {"tadpole", "viper"},
+        "goal.source": {"genreward", "genreward_no_video", "random", "roboclip", "tadpole", "viper"},
+    }
+    every = {"none", *read["goal.source"]}
+    assert {flag: {method for method in every if reads(method, flag)} for flag in read} == read
+    assert all(reads("none", flag) for flag in ("run.train_ratio", "env.metaworld.repeat"))
+    assert reads("no_such_method", "reward.alpha")  # nothing is known of it, so everything counts
+
+
+def test_the_same_goal_file_must_have_held_the_same(plan, tmp_path):
+    for seed, digest in enumerate(("one", "other")):
+        run = tmp_path / f"run{seed}"
+        write_run(run, *flags(method="genreward", seed=seed), "--goal.source", "goal.mp4", returns=RETURNS)
+        (run / "goal").mkdir()
+        (run / "goal" / "goal.json").write_text(f'{{"digest": "{digest}"}}')
+    with pytest.raises(UserError, match="run0 and .*run1 both name the goal goal.mp4.*one and other"):
+        matched(plan, tmp_path)
+    (tmp_path / "run1" / "goal" / "goal.json").write_text('{"digest": "one"}')
+    assert len(matched(plan, tmp_path).all) == 2
 
 
 def test_two_presets_are_refused_unless_one_is_named(plan, tmp_path):
@@ -134,6 +193,43 @@ def test_the_plan_refuses_what_there_is_not(plan_file, tmp_path):
     ):
         file = tmp_path / "wrong.yaml"
         file.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=said):
+            plan_lib.read(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seeds: [0, 1], says", "seeds: 0, says", "preset smoke: 'seeds' is 0; it must be a list of whole numbers"),
+        ("seeds: [0, 1], says", "seeds: [a], says", r"'seeds' is \['a'\]; it must be a list of whole numbers"),
+        ("seeds: [0, 1], says", "seeds: [true], says", "it must be a list of whole numbers"),
+        ("seeds: [0, 1], says", "says", "preset smoke: it names no seeds"),
+        ("smoke: {", "smoke: 3 # {", "'presets' is .*it must be a block of presets"),
+        ("smoke: {", "7: {", "there is no preset '7'"),
+        ("seeds: [0]\n", "seeds: [-1]\n", "figure 6: 'seeds' is .*whole numbers from 0"),
+        ("Dense: {method: none}\n", "Dense: none\n", "figure 5: 'lines' is .*it must be a block of lines"),
+        ("files: {}", "files: [a.mp4]", r"'files' is \['a.mp4'\]; it must be a block of videos"),
+        ("files: {}", "files: {Bridge: {file: 3}}", "video Bridge: 'file' is 3; it must be words"),
+        ("tasks: [bin_picking, shelf_place]", "tasks: pick_place", "'tasks' is 'pick_place'; it must be a list"),
+        ("printed:\n      bin_picking: {Dense: 398, GenReward: 822}", "printed: {bin_picking: 3}", "block of numbers"),
+        ("reward.alpha: 1.0", "reward.alpha: [1.0]", "sets reward.alpha to .*it must be a number or a word"),
+        ("title: strips", "title: [strips]", "'title' is .*it must be words"),
+        ("groups:\n      - {tasks", "groups:\n        {tasks", "figure 6: 'groups' is .*it must be a list of groups"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_form_is_a_sentence(plan_file, tmp_path, old, new, said):
+    text = plan_file.read_text()
+    assert old in text
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=said):
+        plan_lib.read(file)
+
+
+def test_a_plan_without_figures_is_a_sentence(tmp_path):
+    file = tmp_path / "wrong.yaml"
+    for text, said in (("figures: []", "must be a block of figures"), ("figures: {}", "holds no figure")):
+        file.write_text(f"presets: {{smoke: {{seeds: [0]}}}}\n{text}\n")
         with pytest.raises(UserError, match=said):
             plan_lib.read(file)
 

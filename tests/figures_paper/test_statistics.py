@@ -70,3 +70,9 @@ def test_only_seeds_that_every_task_has_are_taken(tmp_path):
     there = found(tmp_path, [{0: [1.0]}, {0: [5.0]}])
     assert interquartile([there, there[:1]], "return").middle.tolist() == [1]
     assert interquartile([there, []], "return") is None
+
+
+def test_seeds_without_a_common_step_have_no_interquartile_mean(tmp_path):
+    there = found(tmp_path, [{300: [1.0]}, {600: [5.0]}])
+    assert interquartile([there], "return") is None and not len(mean_and_deviation(there, "return").steps)
+    assert interquartile([there[:1]], "return").steps.tolist() == [300]
