@@ -25,6 +25,7 @@ from embodied.jax import internal  # noqa: E402
 from dreamerv3_patches import repairs  # noqa: E402
 from dreamerv3_patches.forward_backward_side import ForwardBackwardSide  # noqa: E402
 from dreamerv3_patches.model import FB, Model  # noqa: E402
+from genreward_jax.bench import operations  # noqa: E402
 from genreward_jax.fb import settings as settings_lib  # noqa: E402
 
 Tree = Any
@@ -76,6 +77,7 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
 
     def __init__(self, model: Model, *args: Any) -> None:
         self._change = threading.RLock()  # a train step, and changes of single parameters, exclude each other
+        self._uncompiled: dict[bool, Any] = {}  # the train steps that are compiled, as they were before
         super().__init__(model, *args)
         self._programs: dict[bool, Any] = {}  # train steps by whether FB learns in them, but the one in use
         self._begin_fb()
@@ -105,11 +107,23 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
             if hasattr(self._train, "lower"):  # else it is compiled already
                 self._compile_train()
 
+    def _compile_train(self) -> None:
+        self._uncompiled[self.model.learns_fb] = self._train
+        super()._compile_train()
+
     def train_cost(self) -> tuple[float, float]:
-        """(floating point operations, bytes read and written) of a train step on all devices, as XLA counts them."""
-        self.compile_train()
-        flops, moved = _cost(self._train)
-        return len(self.train_devices) * flops, len(self.train_devices) * moved
+        """(floating point operations, bytes) of a train step on all devices, as :mod:`genreward_jax.bench.operations`
+        counts them in the program of the moment; for that it is traced, if it was not before, and not compiled.
+        """
+        config = self.config
+        rows = config.batch_size, config.batch_length + config.replay_context
+        data = {key: jax.ShapeDtypeStruct((*rows, *space.shape), space.dtype) for key, space in self.spaces.items()}
+        with self._change:
+            kept = {key: value for key, value in self.params.items() if key in self.policy_keys}
+            given = {key: value for key, value in self.params.items() if key not in self.policy_keys}
+            seed, carry = self._seeds(0, self.train_mirrored), self.init_train(config.batch_size)
+            program = self._uncompiled.get(self.model.learns_fb, self._train)
+            return operations.cost(program, given, kept, seed, carry, data)
 
     def policy_cost(self, carry: Tree, obs: Mapping[str, np.ndarray]) -> tuple[float, float]:
         """The same of a policy call; arguments as of :meth:`policy`."""
@@ -117,7 +131,7 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
             seen = internal.device_put({key: obs[key] for key in self.obs_space}, self.policy_sharded)
             carry = internal.to_global(self._stack(carry), self.policy_sharded)
             seed = self._seeds(0, self.policy_mirrored)
-            return _cost(self._policy.lower(self.policy_params, seed, carry, seen, "train").compile())
+            return operations.cost(self._policy, self.policy_params, seed, carry, seen, "train")
 
     def wait(self) -> None:
         """Returns when no train step is under way."""
@@ -170,13 +184,6 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
                 self._goal_set = bool(jax.device_get(self.params[f"{FB}goal/value"]).any())
                 self._frozen = bool(jax.device_get(self.params[f"{FB}frozen/value"]))
                 self._choose_program()
-
-
-def _cost(program: Any) -> tuple[float, float]:
-    """Floating point operations and bytes of a compiled program."""
-    cost = program.cost_analysis()
-    cost = cost[0] if isinstance(cost, list) else cost
-    return float(cost["flops"]), float(cost.get("bytes accessed", 0.0))
 
 
 class Synchronous:

@@ -10,12 +10,12 @@ from typing import Any
 class Apart:
     """An object that another process makes and keeps; its methods are called there, one at a time.
 
+    The process is started at once; :meth:`wait` says when the object is made, so that several can be made beside each
+    other. Making and calls raise RuntimeError here for what failed there, with what it said, and for a killed process.
+
     Args:
         make: Function of a module that makes the object.
         arguments: What it is called with.
-
-    Raises:
-        RuntimeError: Making or a call failed there, with what it said; or the process was killed.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
@@ -24,14 +24,17 @@ class Apart:
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
         theirs.close()
-        try:
+        self._made = False
+
+    def wait(self) -> None:
+        """Returns when the object is made."""
+        if not self._made:
             self._answer()
-        except BaseException:
-            self.close()
-            raise
+            self._made = True
 
     def call(self, method: str, *arguments: Any) -> Any:
         """What the object's method gives for these arguments."""
+        self.wait()
         self._pipe.send((method, arguments))
         return self._answer()
 

@@ -57,11 +57,21 @@ def _measure(item: Item, family: str, config: object, scale: Scale, say: Callabl
         ratio = [most * x for x in quotients(found[1], found[most])]
         item.figures.append(Ratio(f"{name}: speed of {most} at once by one after the other", "", ratio))
         item.figures += _moved(bridge, windows[0], name)
+    if scale.name == "quick":
+        return
+    if device != "cpu" or floor.backend() != "cpu":
+        item.notes.append(f"{name}: no floor, as the speed of the device under torch is not measured here")
+        return
+    item.figures.append(_floor(f"{name}: 1 windows at once", family, config.bridge.threads, windows[0].nbytes))
+
+
+def _floor(name: str, family: str, threads: int, window: int) -> Figure:
+    """Of one window of that many bytes: torch counts the operations; its bytes and the weights are moved once."""
     command = [sys.executable, "-m", "torch_bridge.operations", "--family", family, "--frames", str(FRAMES)]
     cost = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     best = floor.Best.measured()
-    one = floor.Best(best.products * min(1.0, config.bridge.threads / cores()), best.copying)
-    item.figures.append(one.figure(f"{name}: 1 windows at once", cost["flops"], cost["bytes"] + windows[0].nbytes))
+    best = floor.Best(best.products * min(1.0, threads / cores()), best.copying)
+    return best.figure(name, cost["flops"], cost["bytes"] + window)
 
 
 def _ask(bridge: object, windows: list[np.ndarray]) -> float:

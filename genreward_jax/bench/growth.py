@@ -30,7 +30,9 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
             config = configuration(scale, "genreward", envs, Path(scratch) / str(envs), flags)
             contestant = Contestant(config, freeze=True)
             try:
-                speeds = [contestant.play(max(scale.chunk, 8 * envs)) for _ in range(1 if scale.name == "quick" else 3)]
+                if scale.name != "quick":
+                    contestant.warm()
+                speeds = [contestant.round() for _ in range(scale.rounds_of(envs))]
                 item.figures.append(Figure(f"genreward, {envs} environment(s)", "steps/s", speeds))
             finally:
                 contestant.close()
@@ -38,6 +40,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
     for rows in ROWS[scale.name]:
         say(f"a replay of {rows:,} rows")
         item.figures += _replay(rows)
+    item.notes.append("numbers of environments are measured one after the other: their differences hold the machine's")
     item.notes.append(f"the growing replay holds rows of {ROW} bytes: what grows is the sampler's bookkeeping")
     return item
 

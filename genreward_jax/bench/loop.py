@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import elements
@@ -26,7 +27,7 @@ GOAL = 0.97
 
 def configuration(scale: Scale, method: str, envs: int, logdir: Path, flags: list[str]) -> elements.Config:
     """A run's own flags, without evaluation, bar and pictures."""
-    argv = ["--preset", scale.preset, "--task", TASK, "--method", method, "--run.envs", str(envs), *flags]
+    argv = ["--preset", scale.preset, "--task", TASK, *flags, "--method", method, "--run.envs", str(envs)]
     argv += ["--logdir", str(logdir), "--run.progress", "False", "--run.plots", "False", "--eval.first_episodes", "0"]
     config = config_lib.parse(argv)
     quality = resolve_quality(config.env.metaworld.quality)
@@ -38,7 +39,7 @@ class Contestant:
 
     Args:
         config: Of the run; its folder must not exist.
-        freeze: Freeze FB before it is measured.
+        freeze: Freeze FB before the first train step, so that only the program without its update is compiled.
     """
 
     def __init__(self, config: elements.Config, freeze: bool) -> None:
@@ -49,13 +50,18 @@ class Contestant:
         startup = Startup(folder.path)
         self.rewarding, agent = make_rewarding_and_agent(self.config, terms, folder, startup)
         self.run = make_run(self.config, folder, agent, self.rewarding, StopSignal(), startup)
+        if freeze:
+            agent.freeze_fb()
         self.loop = open_loop(self.run, 0)
         updates = self.run.updates
         while updates < 2:
             self.advance()
         self.settle()
-        if freeze:
-            agent.freeze_fb()
+
+    @property
+    def interval(self) -> int:
+        """Steps of an environment from one reward row to the next."""
+        return int(self.config.reward.interval)
 
     def advance(self) -> None:
         """One step of every environment; Ctrl-C, which a run's own parts catch, ends the benchmark."""
@@ -76,6 +82,16 @@ class Contestant:
         self.settle()
         return (int(self.run.step) - first) / (time.perf_counter() - begun)
 
+    def round(self, paid: int = 1) -> float:
+        """Environment steps a second over so many steps that each environment is paid ``paid`` times."""
+        return self.play(paid * self.interval * self.config.run.envs)
+
+    def warm(self) -> None:
+        """Plays past the next reward, by so much that those of later rounds fall inside them and not at their ends."""
+        since = self.rewarding.shaper.workers[0].step % self.interval
+        self.play((self.interval - since + self.interval // 4) * self.config.run.envs)
+        self.rewarding.shaper.latency_ms.clear()
+
     def close(self) -> None:
         self.loop.close()
         self.rewarding.close()
@@ -88,8 +104,8 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
         for envs in scale.envs:
             _measure(item, scale, envs, Path(scratch), flags, say, out)
     item.notes.append(
-        "the same seed, task, train ratio and agent; each figure ends when the train step and the rewards that the "
-        "steps set going are done; goal: the reward costs 3 % at most"
+        "the same seed, task, train ratio and agent; each environment is paid in each round; a round ends when the "
+        "train step and the rewards that the steps set going are done; goal: the reward costs 3 % at most"
     )
     return item
 
@@ -106,35 +122,57 @@ def _measure(
             logdir = scratch / f"{envs}-{len(contestants)}"
             config = configuration(scale, method, envs, logdir, flags)
             contestants[name] = Contestant(config, freeze=name == FROZEN)
-        [contestant.play(scale.chunk) for contestant in contestants.values()]  # warm
-        before = {name: one.rewarding.shaper.waited_s for name, one in contestants.items()}
-        play = lambda contestant: lambda: contestant.play(scale.chunk)
-        rounds = scale.rounds if envs == scale.envs[0] or scale.name != "default" else 2
-        speeds = in_turns({name: play(one) for name, one in contestants.items()}, rounds, say)
-        for name, values in speeds.items():
-            item.figures.append(Figure(f"{envs} env, {name}", "steps/s", values))
-        for name, goal in ((FROZEN, GOAL), *([(LEARNING, None)] if LEARNING in speeds else [])):
-            found = quotients(speeds[name], speeds[PLAIN])
-            item.figures.append(Ratio(f"{envs} env, {name} / none", "", found, goal=goal))
-        item.figures.append(_floor(contestants[PLAIN], envs))
-        shaper, speed = contestants[FROZEN].rewarding.shaper, speeds[FROZEN]
-        waited = sum(one.rewarding.shaper.waited_s - before[name] for name, one in contestants.items())
-        latency = list(shaper.latency_ms) or [0.0]
-        item.figures.append(Figure(f"{envs} env, loop waited for rewards", "s", [waited], "in all rounds together"))
-        item.figures.append(Figure(f"{envs} env, age of a reward when it arrives", "ms", latency))
-        steps = [ms / 1000 * sum(speed) / len(speed) for ms in latency]
-        item.figures.append(Figure(f"{envs} env, the same in environment steps", "steps", steps))
+        if scale.name != "quick":
+            [contestant.warm() for contestant in contestants.values()]
+        _compare(item, scale, contestants, say)
         if envs == scale.envs[0] and scale.name != "quick":
             timeline.picture(contestants[FROZEN], out / "timeline.png", say)
     finally:
         [contestant.close() for contestant in contestants.values()]
 
 
-def _floor(contestant: Contestant, envs: int) -> Figure:
+def _compare(item: Item, scale: Scale, contestants: dict[str, Contestant], say: Callable[[str], None]) -> None:
+    """Rounds in turns; speeds, ratios, the ceiling, and what the rewards of those rounds took."""
+    envs = int(contestants[PLAIN].config.run.envs)
+    waited_s = lambda: sum(one.rewarding.shaper.waited_s for one in contestants.values())
+    before, paid = waited_s(), []
+
+    def play(name: str) -> float:
+        shaper = contestants[name].rewarding.shaper
+        already = shaper.paid
+        speed = contestants[name].round(scale.paid)
+        paid.append(shaper.paid - already if name == FROZEN else 1)
+        return speed
+
+    speeds = in_turns({name: partial(play, name) for name in contestants}, scale.rounds_of(envs), say)
+    item.figures += [Figure(f"{envs} env, {name}", "steps/s", values) for name, values in speeds.items()]
+    for name, goal in ((FROZEN, GOAL), *([(LEARNING, None)] if LEARNING in speeds else [])):
+        found = quotients(speeds[name], speeds[PLAIN])
+        item.figures.append(Ratio(f"{envs} env, {name} / none", "", found, goal=goal))
+    item.figures.append(_floor(contestants[PLAIN], envs, scale.name == "quick"))
+    if 0 in paid:
+        item.notes.append(
+            f"{envs} env: {paid.count(0)} measured round(s) paid no reward, so their ratio lacks its cost"
+        )
+    item.figures += _rewards(contestants[FROZEN], speeds[FROZEN], waited_s() - before)
+
+
+def _rewards(contestant: Contestant, speeds: list[float], waited: float) -> list[Figure]:
+    """How long the loop waited for rewards, and how late they came."""
+    envs, latency = contestant.config.run.envs, list(contestant.rewarding.shaper.latency_ms) or [0.0]
+    steps = [ms / 1000 * sum(speeds) / len(speeds) for ms in latency]
+    return [
+        Figure(f"{envs} env, loop waited for rewards", "s", [waited], "in all rounds together"),
+        Figure(f"{envs} env, age of a reward when it arrives", "ms", latency),
+        Figure(f"{envs} env, the same in environment steps", "steps", steps),
+    ]
+
+
+def _floor(contestant: Contestant, envs: int, quick: bool) -> Figure:
     """Environment steps a second if train steps were all there is and ran at the machine's best."""
     config = contestant.config
     trains = config.run.train_ratio / (config.batch_size * config.batch_length)  # train steps for an environment step
     flops, moved = contestant.run.agent.train_cost()
-    best = floor.Best.measured(config.jax.compute_dtype).seconds(flops, moved) * trains
+    best = floor.Best.measured(config.jax.compute_dtype, quick).seconds(flops, moved) * trains
     note = f"{trains:.3g} train steps for each environment step, at their floor, and nothing else"
     return Figure(f"{envs} env, ceiling", "steps/s", [1 / best], note)

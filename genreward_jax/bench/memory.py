@@ -25,7 +25,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
         config = configuration(scale, "genreward", 1, Path(scratch) / "run", flags)
         contestant = Contestant(config, freeze=False)
         try:
-            contestant.play(scale.chunk)
+            contestant.round(scale.paid)
             bridge = contestant.rewarding.bridge.describe()["pid"]
             trainer = psutil.Process()
             others = sum(peak(child.pid) for child in trainer.children(recursive=True) if child.pid != bridge)

@@ -13,10 +13,10 @@ class Scale:
         name: quick, default or full.
         preset: Of the agent.
         envs: Numbers of environments of the training loop.
-        chunk: Environment steps between two looks at the clock of the training loop.
-        rounds: Of the training loop, all variants in each.
+        paid: Rewards that each environment is paid in a round of the training loop.
+        rounds: Of the training loop with one environment, all variants in each; see :meth:`rounds_of`.
         steps: Train steps in a round of item 2.
-        step_rounds: Rounds of items 2 and 3.
+        step_rounds: Rounds of item 2.
         windows: Numbers of environments that ask for a reward at once.
         starts: Warm starts measured.
         flags: Laid over the preset.
@@ -25,7 +25,7 @@ class Scale:
     name: str
     preset: str
     envs: tuple[int, ...]
-    chunk: int
+    paid: int
     rounds: int
     steps: int
     step_rounds: int
@@ -33,12 +33,20 @@ class Scale:
     starts: int
     flags: tuple[str, ...] = ()
 
+    def rounds_of(self, envs: int) -> int:
+        """Rounds of the training loop with that many environments: fewer for more, as each has more steps."""
+        return min(self.rounds, max(2, self.rounds // envs))
 
-# An agent that compiles in seconds; jax.debug: XLA leaves most of its optimizations out.
-TINY = "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 8 --run.prefill 40 --fb.dim 8".split()
+
+# An agent that compiles in seconds (jax.debug: XLA leaves most of its optimizations out), on short batches, since the
+# first train step waits for as many sequences in the replay.
+TINY = (
+    "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 8 --fb.dim 8 "
+    "--run.prefill 40 --batch_size 2 --batch_length 8"
+).split()
 
 SCALES = {
-    "quick": Scale("quick", "smoke", (1,), 32, 1, 1, 1, (1, 2), 1, tuple(TINY)),
-    "default": Scale("default", "cpu", (1, 4), 128, 3, 2, 6, (1, 4, 16), 2),
-    "full": Scale("full", "cpu", (1, 4, 16), 256, 8, 4, 12, (1, 2, 4, 8, 16), 5),
+    "quick": Scale("quick", "smoke", (1,), 1, 1, 1, 1, (1, 2), 1, tuple(TINY)),
+    "default": Scale("default", "cpu", (1, 4), 1, 3, 2, 6, (1, 4, 16), 2),
+    "full": Scale("full", "cpu", (1, 4, 16), 2, 8, 4, 12, (1, 2, 4, 8, 16), 5),
 }

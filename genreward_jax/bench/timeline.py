@@ -34,9 +34,7 @@ def record(contestant: Any) -> dict[str, Spans]:
         answer.add_done_callback(lambda _: asked.append((begun - zero, time.perf_counter() - zero)))
         return answer
 
-    interval = int(contestant.config.reward.interval)
-    while shaper.workers[0].step % interval != interval - BEFORE:  # the profiler keeps a million events, some seconds
-        contestant.advance()
+    _approach(contestant)  # the profiler keeps a million events, some seconds
     with tempfile.TemporaryDirectory(prefix="genreward-trace-") as folder:
         jax.profiler.start_trace(folder)
         shaper.pay, zero = pay, time.perf_counter()
@@ -48,6 +46,15 @@ def record(contestant: Any) -> dict[str, Spans]:
         (file,) = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     return {**spans(events), REWARD: asked}
+
+
+def _approach(contestant: Any) -> None:
+    """Plays until the first environment is ``BEFORE`` steps from a reward row, through one whole episode at most."""
+    worker, interval, resets = contestant.rewarding.shaper.workers[0], contestant.interval, 0
+    while (worker.step + BEFORE) % interval and resets < 2:
+        before = worker.step
+        contestant.advance()
+        resets += worker.step <= before
 
 
 def spans(events: list[dict[str, Any]]) -> dict[str, Spans]:

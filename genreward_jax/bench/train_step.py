@@ -26,7 +26,7 @@ CALLS = 50  # policy calls in a round
 
 def configuration(preset: str, method: str, flags: list[str], **changes: Any) -> elements.Config:
     """A preset's agent with that method; ``changes`` are flags by full name."""
-    argv = ["--preset", preset, "--task", TASK, "--method", method, "--logdir", "unused", *flags]
+    argv = ["--preset", preset, "--task", TASK, *flags, "--method", method, "--logdir", "unused"]
     return prepare_jax(config_lib.parse(argv).update(changes), bridge=False)
 
 
@@ -111,23 +111,25 @@ def steppers(
 def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
     """Milliseconds of train step and policy call, medians of a round, variants in turns."""
     item = Item("one train step and one policy call")
-    methods = {UPSTREAM: "none", OURS: "none", FROZEN: "genreward"}
-    methods |= {} if scale.name == "quick" else {LEARNING: "genreward"}
+    methods = {UPSTREAM: "none", FROZEN: "genreward"}
+    methods |= {} if scale.name == "quick" else {OURS: "none", LEARNING: "genreward"}
     methods |= {PLUS: "genreward_plus"} if scale.name == "full" else {}
+    base = OURS if OURS in methods else FROZEN
     config = lambda name: configuration(scale.preset, methods[name], flags, **(PLAIN if name == UPSTREAM else {}))
     made = steppers({name: config(name) for name in methods}, (FROZEN,), say)
-    best = floor.Best.measured(config(OURS).jax.compute_dtype)
+    best = floor.Best.measured(config(base).jax.compute_dtype, scale.name == "quick")
     for what, calls in (("train", scale.steps), ("act", CALLS)):
         found = in_turns({name: one.median(what, calls) for name, one in made.items()}, scale.step_rounds, say)
         title = {"train": "train step", "act": "policy call"}[what]
         item.figures += [Figure(f"{title}, {name}", "ms", values) for name, values in found.items()]
-        speed = lambda name, base, found=found: quotients(found[base], found[name])
         pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL)]
-        pairs += [(name, OURS, None) for name in (LEARNING, PLUS) if name in found]
-        cost = made[OURS].train_cost() if what == "train" else made[OURS].policy_cost()
-        item.figures.append(best.figure(f"{title}, {OURS}", *cost))
-        for name, base, goal in pairs:
-            item.figures.append(Ratio(f"{title}, speed of '{name}' by '{base}'", "", speed(name, base), goal=goal))
+        pairs += [(name, OURS, None) for name in (LEARNING, PLUS)]
+        cost = made[base].train_cost() if what == "train" else made[base].policy_cost()
+        item.figures.append(best.figure(f"{title}, {base}", *cost))
+        for one, other, goal in pairs:
+            if one in found and other in found:
+                ratio = quotients(found[other], found[one])
+                item.figures.append(Ratio(f"{title}, speed of '{one}' by '{other}'", "", ratio, goal=goal))
     item.notes.append("a batch of noise; the preset's sizes; goal: FB frozen costs 1.5 % at most")
-    item.notes.append("a floor is XLA's count of operations and bytes at the speed of one matrix product and of a copy")
+    item.notes.append(floor.NOTE)
     return item

@@ -1,12 +1,19 @@
 """``bench``: measures what the reward and the speed-ups cost and save, prints a table, writes bench.json."""
 
+import contextlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from genreward_jax import config as config_lib
 from genreward_jax.arguments import Parser
@@ -23,11 +30,20 @@ ITEMS = {
     "7": ("memory", False),
     "8": ("growth", False),
 }
+COMPARED = ("preset", "configs", "method", "run.envs", "patches.fast_convs")  # flags in which the variants differ
+GRACE = 60.0  # seconds that an interrupted item has to end what it started
 USAGE = "[--quick | --full] [--items N ...] [--out FOLDER] [-- --any.flag VALUE ...]"
 
 
 def run(argv: list[str]) -> int:
-    """Measures each item in a process of its own; exit code 1 if one failed, with what it said."""
+    """Measures each item in a process of its own.
+
+    Returns:
+        0; 1 if an item failed; 2 if one failed for what the user can mend, which it has said.
+
+    Raises:
+        UserError: Flags that there are not or that the items set themselves, no such item, or no such folder.
+    """
     argv, flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     parser = Parser("bench", USAGE, description=__doc__)
     size = parser.add_mutually_exclusive_group()
@@ -35,7 +51,9 @@ def run(argv: list[str]) -> int:
     size.add_argument("--full", action="store_true", help="all items and sizes, without a limit in time")
     parser.add_argument("--items", nargs="+", help="numbers of items; 1 to 5, with --full all")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder of bench.json and pictures")
-    parser.add_argument("--child", help="measures this item here and writes it to --out (used by the command itself)")
+    parser.add_argument(
+        "--child", choices=list(ITEMS), help="measures it here, into --out (used by the command itself)"
+    )
     args = parser.parse_args(argv)
     scale = "quick" if args.quick else "full" if args.full else "default"
     if args.child:
@@ -44,8 +62,35 @@ def run(argv: list[str]) -> int:
     for number in chosen:
         if number not in ITEMS:
             raise UserError(f"There is no item {number} of the benchmark: there are {', '.join(ITEMS)}.")
-    config_lib.parse(["--preset", "cpu", *flags])  # a flag that there is not is said at once
-    return _measure_all(chosen, scale, flags, args.out)
+    _refuse_compared(flags)
+    config = config_lib.parse(["--preset", "cpu", *flags])  # a flag that there is not is said at once
+    return _measure_all(chosen, scale, flags, _folder(args.out), int(config.seed))
+
+
+def _refuse_compared(flags: list[str]) -> None:
+    """A flag in which the variants differ would make them the same: a headline of X by X."""
+    for flag in (arg[2:].partition("=")[0] for arg in flags if arg.startswith("--")):
+        if any(_matches(flag, name) for name in COMPARED):
+            raise UserError(f"bench sets --{flag} itself, as its variants differ in it: leave it out of FLAGS.")
+
+
+def _matches(flag: str, name: str) -> bool:
+    """Whether a flag that is a pattern, as upstream's flags may be, covers one by name."""
+    try:
+        return re.fullmatch(flag, name) is not None
+    except re.error:
+        return False
+
+
+def _folder(out: Path) -> Path:
+    """Makes the folder of --out where it is not there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be a folder ({error.strerror}): name another one.") from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UserError(f"--out {out} cannot be written to: name another folder.")
+    return out
 
 
 def _child(item: str, scale: str, flags: list[str], out: Path) -> int:
@@ -63,40 +108,71 @@ def _child(item: str, scale: str, flags: list[str], out: Path) -> int:
     return 1 if wrong else 0
 
 
-def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path) -> int:
+def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path, seed: int) -> int:
     from genreward_jax import provenance
+    from genreward_jax.bench import machine
     from genreward_jax.bench.figures import markdown, table
     from genreward_jax.rundir import write_json, write_text
 
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"date": time.strftime("%Y-%m-%d %H:%M"), "scale": scale, "flags": flags, "commit": provenance.commit()}
-    report |= {"machine": provenance.machine(), "versions": provenance.versions(), "items": {}}
-    failed, begun = [], time.time()
-    for count, number in enumerate(chosen):
-        print(
-            f"[{count + 1}/{len(chosen)}] item {number}, after {time.time() - begun:.0f} s", file=sys.stderr, flush=True
-        )
-        found, log = out / f"item{number}.json", out / f"item{number}.log"
-        found.unlink(missing_ok=True)
-        command = [sys.executable, "-W", "ignore", "-m", "genreward_jax", "bench", "--child", number, "--out", str(out)]
-        command += {"quick": ["--quick"], "full": ["--full"], "default": []}[scale] + ["--", *flags]
-        with log.open("w") as file:
-            code = subprocess.run(command, stdout=file).returncode
-        if code or not found.exists():
-            failed.append(number)
-            _say(f"Item {number} failed (exit code {code}); see {log}.")
-        else:
-            report["items"][number] = json.loads(found.read_text())
-            found.unlink()
-            log.unlink()
-        write_json(out / "bench.json", report)
+    report = {"date": time.strftime("%Y-%m-%d %H:%M"), "scale": scale, "flags": flags, "seed": seed}
+    report |= {"commit": provenance.commit(), **machine.describe(), "versions": provenance.versions(), "items": {}}
+    codes, begun = [], time.time()
+    # A log wants no bar, but the lines that say which item it is.
+    bar = tqdm(total=len(chosen), unit="item", dynamic_ncols=True, disable=None if scale == "full" else True)
+    with bar:
+        for count, number in enumerate(chosen):
+            _say(f"[{count + 1}/{len(chosen)}] item {number}, after {time.time() - begun:.0f} s")
+            code, measured = _item(number, scale, flags, out)
+            codes.append(code)
+            report["items"] |= {number: measured} if measured else {}
+            write_json(out / "bench.json", report)
+            bar.update()
     write_text(out / "bench.md", markdown(report["items"]))
     print(table(report["items"]))
     origin = f"commit {report['commit'] or 'unknown'}, {report['machine']}"
     print(f"\n{origin}; {time.time() - begun:.0f} s; {out / 'bench.json'} has every round.")
-    return 1 if failed else 0
+    return 2 if 2 in codes else 1 if any(codes) else 0
+
+
+def _item(number: str, scale: str, flags: list[str], out: Path) -> tuple[int, dict[str, Any]]:
+    """Measures an item in a process of its own; gives its exit code and what bench.json holds of it, {} if it failed.
+
+    What that process says is kept in a log, and passed on as it says it, until the item is measured.
+    """
+    found, log = out / f"item{number}.json", out / f"item{number}.log"
+    found.unlink(missing_ok=True)
+    command = [sys.executable, "-W", "ignore", "-m", "genreward_jax", "bench", "--child", number, "--out", str(out)]
+    command += {"quick": ["--quick"], "full": ["--full"], "default": []}[scale] + ["--", *flags]
+    with log.open("w") as file:
+        code = _passing_on(
+            subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace"), file
+        )
+    if code or not found.exists():
+        _say(f"Item {number} failed (exit code {code}); {log} has what it said.")
+        return code or 1, {}
+    measured = json.loads(found.read_text())
+    found.unlink()
+    log.unlink()
+    return 0, measured
+
+
+def _passing_on(process: subprocess.Popen, log: Any) -> int:
+    """Shows a process's errors and writes them to its log as well; returns its exit code when it has ended."""
+    try:
+        for line in process.stderr:
+            print(line, end="", file=log, flush=True)
+            _say(line.rstrip("\n"))
+    finally:  # Ctrl-C reaches the process too, and it may have a training run to end before it goes
+        for urge in (lambda: None, partial(process.send_signal, signal.SIGINT), process.kill):
+            urge()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+                break
+        process.stderr.close()
+    return process.wait()
 
 
 def _say(text: str) -> None:
-    """Progress goes beside the table, which may be written to a file."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress goes beside the table, which may be written to a file, and above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()

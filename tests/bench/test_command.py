@@ -1,8 +1,10 @@
-"""``bench``: what it writes, and that a part that fails is said and counts. The measuring itself is run by .ci/run."""
+"""``bench``: what it writes, and that a part that fails is said and counts. .ci/run measures with items 1 to 5."""
 
+import io
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +15,16 @@ from genreward_jax.errors import UserError
 
 @pytest.mark.parametrize(
     "argv, said",
-    [(["--items", "9"], "no item 9"), (["--quick", "--full"], "not allowed"), (["--", "--no.flag", "1"], "no flag")],
+    [
+        (["--items", "9"], "no item 9"),
+        (["--quick", "--full"], "not allowed"),
+        (["--child", "99"], "invalid choice: '99'"),
+        (["--", "--no.flag", "1"], "no flag"),
+        (["--", "--method", "none"], "sets --method itself"),
+        (["--", "--run.envs=4"], "sets --run.envs itself"),
+        (["--", "--patches.*", "False"], r"sets --patches\.\* itself"),
+        (["--", "--seed", "1", "--preset", "smoke"], "sets --preset itself"),
+    ],
 )
 def test_wrong_flags_are_a_sentence(argv, said, tmp_path):
     with pytest.raises(UserError, match=said):
@@ -25,7 +36,8 @@ def test_an_item_is_measured_in_a_process_of_its_own_and_written_down(tmp_path, 
     """Item 4 for real, on one window and two; the flags after -- reach it."""
     assert bench.run(["--quick", "--items", "4", "--out", str(tmp_path), "--", "--bridge.threads", "1"]) == 0
     report = json.loads((tmp_path / "bench.json").read_text())
-    assert {"date", "commit", "machine", "versions", "scale"} <= report.keys() and report["versions"]["jax"]
+    known = {"date", "commit", "machine", "cpu", "gpu", "memory", "seed", "versions", "scale"}
+    assert known <= report.keys() and report["versions"]["jax"] and report["memory"] > 1e8
     figures = {figure["name"]: figure for figure in report["items"]["4"]["figures"]}
     assert all(figure["least"] <= figure["median"] <= figure["largest"] for figure in figures.values())
     (handed,) = (figure for name, figure in figures.items() if "hand-over" in name)
@@ -36,9 +48,52 @@ def test_an_item_is_measured_in_a_process_of_its_own_and_written_down(tmp_path, 
 
 def test_a_part_that_fails_is_said_and_the_others_are_kept(tmp_path, capsys):
     code = bench.run(["--quick", "--items", "4", "--out", str(tmp_path), "--", "--model.family", "/nowhere"])
-    assert code == 1 and "Item 4 failed" in capsys.readouterr().err
-    assert (tmp_path / "item4.log").exists()
+    said = capsys.readouterr().err
+    assert code == 2 and "Item 4 failed" in said and "/nowhere" in said
+    assert "/nowhere" in (tmp_path / "item4.log").read_text()
     assert json.loads((tmp_path / "bench.json").read_text())["items"] == {}
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_a_sentence(out, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"--out .*{out} cannot be a folder"):
+        bench.run(["--out", str(tmp_path / out)])
+
+
+@pytest.mark.parametrize("codes, code", [([0, 0], 0), ([0, 1], 1), ([1, 2], 2)])
+def test_a_mistake_of_the_user_counts_most(codes, code, tmp_path, monkeypatch):
+    left = iter(codes)
+    monkeypatch.setattr(bench, "_item", lambda *a: (next(left), {}))
+    assert bench.run(["--items", "1", "2", "--out", str(tmp_path)]) == code
+
+
+@pytest.mark.parametrize("size, shown", [(["--full"], True), ([], False)])
+def test_all_items_have_a_bar_on_a_terminal(size, shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "_item", lambda *a: (0, {}))
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert bench.run([*size, "--items", "1", "2", "--out", str(tmp_path)]) == 0
+    assert ("2/2" in screen.getvalue().replace("[2/2]", "")) == shown and "[2/2] item 2" in screen.getvalue()
+
+
+def test_an_interrupted_item_may_end_what_it_started(tmp_path, monkeypatch):
+    """A child that is told nothing is interrupted, and only then killed."""
+    monkeypatch.setattr(bench, "GRACE", 2.0)
+    tidies = f"""
+import pathlib, sys, time
+print("ready", file=sys.stderr, flush=True)
+try:
+    time.sleep(600)
+finally:
+    pathlib.Path({str(tmp_path / "tidy")!r}).touch()
+"""
+    monkeypatch.setattr(bench, "_say", Mock(side_effect=KeyboardInterrupt))
+    child = subprocess.Popen([sys.executable, "-c", tidies], stderr=subprocess.PIPE, text=True)
+    with pytest.raises(KeyboardInterrupt):
+        bench._passing_on(child, io.StringIO())
+    assert (tmp_path / "tidy").exists() and child.poll() is not None
 
 
 def test_a_figure_that_is_no_number_fails_its_item(tmp_path, monkeypatch):

@@ -21,13 +21,19 @@ def test_a_floor_is_the_longer_of_operations_and_bytes():
     assert best.seconds(4e9, 1e9) == 2.0 and best.seconds(1e9, 3e9) == 3.0
     figure = best.figure("a step", 4e9, 1e9)
     assert (figure.name, figure.unit, figure.values) == ("a step: floor", "ms", [2000.0])
-    assert "4 GFLOP in 2e+03 ms" in figure.note and "1e+03 MB in 1e+03 ms" in figure.note
+    assert "4 GFLOP in 2e+03 ms" in figure.note and "1e+03 MB, each byte once, in 1e+03 ms" in figure.note
 
 
 def test_the_machines_best_is_measured():
     """A product cannot be slower than one addition at a time, nor a copy faster than 10 TB/s."""
     best = floor.Best.measured()
     assert best.products > 1e9 and 1e8 < best.copying < 1e13
+
+
+def test_a_device_that_is_not_the_host_has_its_own_memory_copied(monkeypatch):
+    monkeypatch.setattr(floor, "backend", lambda: "gpu")
+    monkeypatch.setattr(floor, "copying", lambda **size: pytest.fail("that is the host's memory"))
+    assert 1e8 < floor.Best.measured(quick=True).copying < 1e13
 
 
 @pytest.mark.parametrize("quality, size, sides", [("full", 64, 64), ("fast", 64, 128), ("fast", 480, 480)])

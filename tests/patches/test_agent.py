@@ -208,9 +208,10 @@ def test_a_frozen_train_step_leaves_fb_out_and_loading_brings_it_back(agent):
     start = agent.save()
     train(agent, 2)
     size = agent.train_cost()[0]
+    agent.compile_train()
     learning = agent._train
     agent.compile_train()
-    assert agent._train is learning and agent.train_cost()[0] == size  # compiled once, however often it is asked for
+    assert agent._train is learning and agent.train_cost()[0] == size  # compiled once; its cost is the same before
     agent.freeze_fb()
     assert agent._train is not learning
     train(agent, 2)
