@@ -16,6 +16,7 @@ def run(argv: list[str]) -> int:
     With ``--scores`` it only compares what is there with what ``make score`` said.
     """
     from genreward_jax import study, study_scores
+    from genreward_jax.config import parse
     from genreward_jax.envs.metaworld import check_task
     from genreward_jax.figures.study import study_curves
 
@@ -49,7 +50,12 @@ def run(argv: list[str]) -> int:
     if not curves:
         print(f"Nothing to draw yet in {args.out}.")
         return 0
+    played = parse(["--preset", runs[0].preset]).eval
     for key in ("score", "success"):
-        study_curves(args.out / f"{key}.png", curves, key, "line: mean over seeds, band: lowest to highest seed")
+        caption = (
+            f"line: mean over seeds, band: lowest to highest seed; {played.episodes} episodes an evaluation, "
+            f"{played.first_episodes} at step 0"
+        )
+        study_curves(args.out / f"{key}.png", curves, key, caption)
     print(f"Curves and CSV files are in {args.out}.")
     return 0

@@ -37,7 +37,8 @@ def study_curves(path: str | Path, curves: Curves, key: str = "score", caption: 
             steps, values = stacked(curves, task, condition, key)
             if not len(steps):
                 continue
-            label = f"{condition.replace('_', ' ')} ({len(values)})"
+            seeds = ", ".join(str(len(stacked(curves, each, condition, key)[1])) for each in tasks)
+            label = f"{condition.replace('_', ' ')} ({seeds})"
             axes.plot(steps, values.mean(0), "o-", color=colour, markersize=4, label=label)
             axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
         axes.set_title(task, loc="left", color=style.INK)
@@ -46,8 +47,9 @@ def study_curves(path: str | Path, curves: Curves, key: str = "score", caption: 
         if key == "success":
             axes.set_ylim(-0.05, 1.08)
     panels[0].set_ylabel("return (dense reward)" if key == "score" else "success")
-    handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[1]))
-    figure.legend(handles, labels, loc="outside right center", frameon=False, title="condition (seeds)")
+    shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    title = "condition (seeds)" if len(tasks) == 1 else "condition (seeds of each task)"
+    figure.legend(list(shown.values()), list(shown), loc="outside right center", frameon=False, title=title)
     figure.supxlabel(caption, fontsize=9, color=style.QUIET, x=0.01, ha="left")
     style.save(figure, path)
 
