@@ -15,6 +15,7 @@ from genreward_jax.config import read_yaml
 from genreward_jax.errors import UserError
 from genreward_jax.goals import Goal
 from genreward_jax.methods import named_terms
+from genreward_jax.progress import say
 from genreward_jax.rewards.base import Payment, Window
 from genreward_jax.video import fit
 from genreward_jax.windows import resolved, sample_indices
@@ -85,7 +86,7 @@ class GenReward:
         diffusion: str = "",
         device: str = "auto",
         threads: int = 1,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = say,
     ) -> None:
         for name, count in {"interval": interval, "frames": frames, "threads": threads}.items():
             if isinstance(count, bool) or int(count) != count or count < 1:

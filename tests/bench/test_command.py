@@ -80,11 +80,11 @@ def test_all_items_have_a_bar_on_a_terminal(size, shown, tmp_path, monkeypatch):
 
 def test_an_interrupted_item_may_end_what_it_started(tmp_path, monkeypatch):
     """A child that is told nothing is interrupted, and only then killed."""
-    monkeypatch.setattr(bench, "GRACE", 2.0)
+    monkeypatch.setattr(bench, "GRACE", 5.0)
     tidies = f"""
 import pathlib, sys, time
-print("ready", file=sys.stderr, flush=True)
 try:
+    print("ready", file=sys.stderr, flush=True)
     time.sleep(600)
 finally:
     pathlib.Path({str(tmp_path / "tidy")!r}).touch()
