@@ -25,7 +25,7 @@ from embodied.jax import internal  # noqa: E402
 from dreamerv3_patches import repairs  # noqa: E402
 from dreamerv3_patches.forward_backward_side import ForwardBackwardSide  # noqa: E402
 from dreamerv3_patches.model import FB, Model  # noqa: E402
-from genreward_jax.bench import operations  # noqa: E402
+from genreward_jax import operations  # noqa: E402
 from genreward_jax.fb import settings as settings_lib  # noqa: E402
 
 Tree = Any
@@ -112,7 +112,7 @@ class Agent(ForwardBackwardSide, embodied.jax.agent.Agent):
         super()._compile_train()
 
     def train_cost(self) -> tuple[float, float]:
-        """(floating point operations, bytes) of a train step on all devices, as :mod:`genreward_jax.bench.operations`
+        """(floating point operations, bytes) of a train step on all devices, as :mod:`genreward_jax.operations`
         counts them in the program of the moment; for that it is traced, if it was not before, and not compiled.
         """
         config = self.config

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genreward_jax.bench import operations
+from genreward_jax import operations
 
 SQUARE = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 PRODUCT = 2 * 8**3
