@@ -10,34 +10,19 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from genreward_jax.errors import UserError
+from genreward_jax.gathering import Collector
 from genreward_jax.methods import Term
 from genreward_jax.rewards.base import Payment, Reward, Window
-from genreward_jax.windows import frame_steps, looks_at, resolved, sample_indices
+from genreward_jax.windows import resolved
 
 Row = dict[str, np.ndarray]
 KEPT_FRAME = "log/reward_frame"  # upstream's replay drops what is named log/
-
-
-@dataclass
-class _Collector:
-    """What one term has gathered of one environment since the row it last paid; frames it may still look at."""
-
-    frames: dict[int, np.ndarray] = field(default_factory=dict)  # by step since the reset
-    actions: list[np.ndarray] = field(default_factory=list)
-    rewards: list[np.ndarray] = field(default_factory=list)
-    outputs: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
-
-    def clear(self, keep_frames_from: int) -> None:
-        self.frames = {step: frame for step, frame in self.frames.items() if step >= keep_frames_from}
-        self.actions.clear()
-        self.rewards.clear()
-        self.outputs.clear()
 
 
 @dataclass
@@ -57,10 +42,10 @@ class _Pending:
 class _Worker:
     """State of one environment: the step in its episode, the row before, what is gathered, what is pending."""
 
-    def __init__(self, terms: int) -> None:
+    def __init__(self, collectors: list[Collector]) -> None:
         self.step = 0
         self.previous: Row | None = None
-        self.collectors = [_Collector() for _ in range(terms)]
+        self.collectors = collectors
         self.pending: deque[_Pending] = deque()
 
 
@@ -119,7 +104,9 @@ class RewardShaper:
         self.wait = wait
         self.say = say
         self.outputs = sorted({key for reward in self.rewards for key in reward.outputs})
-        self.workers: dict[int, _Worker] = defaultdict(lambda: _Worker(len(terms)))
+        self.workers: dict[int, _Worker] = defaultdict(
+            lambda: _Worker([Collector(*both) for both in zip(self.rewards, self.schedules, strict=True)])
+        )
         self.waited_s = 0.0
         self.latency_ms: deque[float] = deque(maxlen=256)
         self.paid = 0
@@ -136,7 +123,7 @@ class RewardShaper:
         if row["is_first"]:
             state.step = 0
             state.previous = None
-            [collector.clear(keep_frames_from=1 << 62) for collector in state.collectors]
+            [collector.reset() for collector in state.collectors]
         else:
             state.step += 1
         answers = self._ask(worker, state, row)
@@ -206,18 +193,10 @@ class RewardShaper:
         if state.previous is None:
             return []
         answers = []
-        for index, (reward, schedule) in enumerate(zip(self.rewards, self.schedules, strict=True)):
-            collector = state.collectors[index]
-            collector.actions.append(state.previous["action"])
-            collector.rewards.append(row["reward"])
-            for key in reward.outputs:  # what the policy call of the row before returned belongs to this row's reward
-                if key in state.previous:
-                    collector.outputs[key].append(state.previous[key])
-            due = bool(row["is_last"]) if schedule.kind == "end" else state.step % schedule.interval == 0
-            if due:
-                window = self._window(index, state, bool(row["is_last"]))
-                behind = (schedule.recent - 1) * schedule.stride if schedule.recent else -1
-                collector.clear(keep_frames_from=state.step - behind)
+        for index, collector in enumerate(state.collectors):
+            collector.add(row, state.previous)
+            if collector.due(state.step, bool(row["is_last"])):
+                window = collector.cut(state.step, bool(row["is_last"]))
                 if window is not None:
                     answers.append((index, self._answer(index, window)))
         return answers
@@ -229,37 +208,14 @@ class RewardShaper:
             return
         if self.keep_frames and "frame_slot" in row:
             row[KEPT_FRAME] = frame
-        for reward, schedule, collector in zip(self.rewards, self.schedules, state.collectors, strict=True):
-            # How long the episode will be is not known here, so one paid at the end keeps every frame it is given.
-            if reward.wants_frames and looks_at(schedule, state.step):
-                collector.frames[state.step] = frame
+        for collector in state.collectors:
+            collector.see(state.step, frame)
 
     def _frame(self, worker: int, row: Row) -> np.ndarray | None:
         if "frame_slot" not in row:
             return row.get("image")  # some environments show none, and no reward that wants frames is used with them
         slot = int(row["frame_slot"])
         return self.frame_of(worker, slot) if slot >= 0 and self.frame_of else None
-
-    def _window(self, index: int, state: _Worker, ended: bool) -> Window | None:
-        """The window a term is asked with, or None where the policy did not yet return what it reads."""
-        reward, schedule, collector = self.rewards[index], self.schedules[index], state.collectors[index]
-        if any(len(collector.outputs[key]) == 0 for key in reward.outputs):
-            return None  # random actions of the prefill: no policy was called
-        frames = None
-        if reward.wants_frames:
-            steps = frame_steps(schedule, state.step)
-            if schedule.kind == "end" and not schedule.recent:  # where frames were chosen beforehand, of those given
-                kept = sorted(collector.frames)
-                steps = [kept[i] for i in sample_indices(len(kept), schedule.frames)]
-            frames = np.stack([collector.frames[step] for step in steps])
-        return Window(
-            frames=frames,
-            actions=np.stack(collector.actions),
-            rewards=np.asarray(collector.rewards, np.float32),
-            outputs={key: np.stack(collector.outputs[key]) for key in reward.outputs},
-            ended=ended,
-            step=state.step,
-        )
 
     def _answer(self, index: int, window: Window) -> "Future[Payment]":
         if self.rewards[index].runs_in == "bridge":

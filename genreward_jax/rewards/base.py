@@ -163,7 +163,11 @@ class Reward:
         }
 
     def observe(self, rows: list[dict[str, np.ndarray]]) -> None:
-        """Rows as they pass, for a reward with a memory (a running norm, an exploration bonus)."""
+        """Rows as they leave for the replay, in order, for a reward with a memory (running norm, exploration bonus).
+
+        A row leaves when its rewards are known: which rows were seen before a window is paid depends on how late the
+        answers are, except with ``--run.deterministic``, which waits for each.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint must keep of the memory."""
