@@ -30,6 +30,11 @@ class Term:
     settings: dict[str, Any]
     weight_flag: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """Whether the class is the project's: a user's may import what only the bridge's interpreter has."""
+        return self.path.startswith("genreward_jax.")
+
     def reward_class(self) -> type[Reward]:
         """The class, imported here: its declarations are read by the trainer wherever it runs."""
         return import_reward(self.path)

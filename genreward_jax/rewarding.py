@@ -66,6 +66,20 @@ def bridge_spec(config: elements.Config, log_path: Path | None) -> Any:
     )
 
 
+def make_bridge(spec: Any, capabilities: set[str], own_rewards: bool, say: Callable[[str], None]) -> Any:
+    """The bridge, not started: with rewards of a user's own and another interpreter, these alone run under that."""
+    from torch_bridge.client import Bridge
+    from torch_bridge.guests import BridgeWithGuests
+
+    made = BridgeWithGuests if own_rewards and spec.python else Bridge
+    return made(spec, capabilities, on_event=say)
+
+
+def models_config(config: elements.Config, own_rewards: bool) -> elements.Config:
+    """The configuration as it holds for the models: beside rewards of a user's own they keep our interpreter."""
+    return config.update({"bridge.python": ""}) if own_rewards else config
+
+
 def make_rewarding(
     config: elements.Config,
     terms: list[Term],
@@ -86,8 +100,9 @@ def make_rewarding(
         meanwhile: Called once, while the model process starts; what it raises ends the bridge.
     """
     say("Looking for the goal video ...")
+    own_rewards = not all(term.ours for term in terms)
     try:
-        video = goal_video(config, say, kept=folder / "goal" / "generated")
+        video = goal_video(models_config(config, own_rewards), say, kept=folder / "goal" / "generated")
     except UserError:
         if terms or config.goal.source not in ("generated", "expert"):
             raise
@@ -99,14 +114,15 @@ def make_rewarding(
         meanwhile()
         return Rewarding(terms, RewardShaper([]), goal_video=shown, goal_source=video.source)
     from genreward_jax.goals import make_goal
-    from torch_bridge.client import Bridge, RewardSpec
+    from torch_bridge.client import RewardSpec
     from torch_bridge.families import resolve
 
     resolve(config.model.family, config.model.revision, say)  # a family that there is not is said before all else
-    needed = {need for term in terms for need in term.reward_class().needs}
+    guests_apart = own_rewards and bool(config.bridge.python)  # what they need is loaded there
+    needed = {need for term in terms if term.ours or not guests_apart for need in term.reward_class().needs}
     say("Starting the model process (torch) ...")
     for_goal = {"embed_image", "embed_text", "embed_state", frame_states.capability(fb_settings.resolve(config.fb))}
-    bridge = Bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, on_event=say)
+    bridge = make_bridge(bridge_spec(config, folder / "bridge.log"), needed | for_goal, own_rewards, say)
     bridge.start(wait=False)
     rewarding = Rewarding(terms, RewardShaper([]), bridge, goal_video=shown, goal_source=video.source)
     try:

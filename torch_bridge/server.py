@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -80,15 +80,11 @@ class Server:
         if options["nice"]:
             os.nice(options["nice"])
 
-        import torch
-
-        torch.set_num_threads(max(1, options["threads"]))
-        from torch_bridge.batching import Batcher
-        from torch_bridge.models import ModelSet
-
-        where = {key: options[key] for key in ("family", "dtype", "device", "revision", "models")}
-        self._models = ModelSet(capabilities=options["capabilities"], say=partial(self._send, "note"), **where)
-        self._batcher = Batcher(self._models.call, options["remember"])
+        self._options = options
+        self._models: Any = None
+        self._batcher: Any = None
+        if not options["bare"]:
+            self._load(options["capabilities"])
         self._rewards: dict[str, Any] = {}
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._pool = ThreadPoolExecutor(REWARD_THREADS, "reward")
@@ -97,7 +93,8 @@ class Server:
 
     def serve(self) -> None:
         """Answers until the client closes, or is gone."""
-        self._send("ready", self._models.describe() | {"pid": os.getpid(), "python": sys.version.split()[0]})
+        models = {} if self._models is None else self._models.describe()
+        self._send("ready", models | {"pid": os.getpid(), "python": sys.version.split()[0]})
         while True:
             try:
                 (kind, key, *arguments), _ = shared.receive(self._sock)
@@ -114,12 +111,35 @@ class Server:
             elif kind == "close":
                 return
 
+    def _load(self, capabilities: Iterable[str]) -> None:
+        """Loads what is not loaded yet of the models behind capabilities; torch with the first."""
+        if self._models is not None:
+            self._models.load(capabilities)
+            return
+        options = self._options
+        import torch
+
+        torch.set_num_threads(max(1, options["threads"]))
+        from torch_bridge.batching import Batcher
+        from torch_bridge.models import ModelSet
+
+        where = {key: options[key] for key in ("family", "dtype", "device", "revision", "models")}
+        self._models = ModelSet(capabilities=capabilities, say=partial(self._send, "note"), **where)
+        self._batcher = Batcher(self._models.call, options["remember"])
+
     def _needs(self) -> set[str]:
         return {name for reward in self._rewards.values() for name in reward.needs}
 
     def _add(self, name: str, spec: Any) -> None:
         reward = load_reward(name, spec)
-        self._models.load(reward.needs)
+        if reward.needs:
+            try:
+                self._load(reward.needs)
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    f"the reward {name!r} needs {', '.join(reward.needs)}, for which {sys.executable} lacks "
+                    f"{error.name}: install it there, or do without --bridge.python"
+                ) from error
         self._rewards[name] = reward
         # A reward with a memory is called one at a time, in order; the others side by side.
         self._pools[name] = ThreadPoolExecutor(1, name) if _has_memory(reward) else self._pool

@@ -17,7 +17,7 @@ class BridgeSpec:
     ``models`` names models that stand in place of the family's own, kind to folder or hub id: 'video_text' (X-CLIP or
     S3D), 'diffusion' (Stable Diffusion). ``remember`` is how many bytes of encode_video's answers are kept, by the
     frames' content: for tools that show several rewards the same windows. Training, whose windows never come twice,
-    keeps none.
+    keeps none. ``bare`` processes load no model before a reward needs one, and need no torch until then.
     """
 
     family: str = "embedded"
@@ -30,6 +30,7 @@ class BridgeSpec:
     log_path: str | None = None
     nice: int = 0
     remember: int = 0
+    bare: bool = False
     models: dict[str, str] = field(default_factory=dict)
 
 

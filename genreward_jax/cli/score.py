@@ -147,7 +147,7 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
     from genreward_jax.score.judging import judge
 
     config, start = configs(""), time.perf_counter()
-    context = Context(config, args.run, _say)
+    context = Context(config, args.run, _say, own_rewards=not all(scorer.ours for scorer in scorers))
     long = [text for scorer in scorers if (text := scorer.trains(context))]
     if long:
         _say("What takes minutes, and only drawing and embedding are kept for the next time:\n  " + "\n  ".join(long))

@@ -18,7 +18,7 @@ from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.goals import Goal, load_goal, make_goal
 from genreward_jax.methods import load_method
-from genreward_jax.rewarding import bridge_spec, fb_goal
+from genreward_jax.rewarding import bridge_spec, fb_goal, make_bridge, models_config
 from genreward_jax.score.trajectories import Trajectory, fb_set
 from genreward_jax.video import fit, read_frames
 
@@ -34,10 +34,18 @@ class Context:
         config: Of the run that is judged, or that would be made.
         run: A run directory, for its goal and its forward-backward networks; '' for none.
         say: Told what takes a while.
+        own_rewards: Whether rewards of a user's own are judged.
     """
 
-    def __init__(self, config: elements.Config, run: str = "", say: Callable[[str], None] = print) -> None:
-        self.config, self.say = config, say
+    def __init__(
+        self,
+        config: elements.Config,
+        run: str = "",
+        say: Callable[[str], None] = print,
+        own_rewards: bool = False,
+    ) -> None:
+        self.config, self.say = models_config(config, own_rewards), say
+        self._own_rewards, self._python = own_rewards, str(config.bridge.python)
         self.run = Path(run) if run else None
         self._bridge: Any = None
         self._goals: dict[str, Goal] = {}
@@ -62,12 +70,10 @@ class Context:
         if self._bridge is None:
             from dataclasses import replace
 
-            from torch_bridge.client import Bridge
-
             self.say("Starting the model process (torch) ...")
-            spec = bridge_spec(self.config, None)
-            spec = replace(spec, threads=max(spec.threads, os.cpu_count() or 1), remember=REMEMBERED)
-            self._bridge = Bridge(spec, FOR_GOAL, on_event=self.say)
+            spec = replace(bridge_spec(self.config, None), python=self._python, remember=REMEMBERED)
+            spec.threads = max(spec.threads, os.cpu_count() or 1)
+            self._bridge = make_bridge(spec, FOR_GOAL, self._own_rewards, self.say)
             self._bridge.start()
         return self._bridge
 
@@ -160,12 +166,12 @@ class Context:
         return load(str(self.run)).agent
 
     def peak_memory(self) -> float:
-        """Most bytes that the model process has held at once; NaN where it cannot be read."""
+        """Most bytes that the model process has held at once, and that of a user's own rewards; NaN if unreadable."""
         if self._bridge is None:
             return 0.0
+        about = self._bridge.describe()
         try:
-            status = Path(f"/proc/{self._bridge.describe()['pid']}/status").read_text()
-            return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+            return sum(_peak(process["pid"]) for process in (about, about.get("guests")) if process)
         except (OSError, StopIteration):
             return float("nan")
 
@@ -185,3 +191,8 @@ class Context:
         """Ends the model process."""
         if self._bridge is not None:
             self._bridge.close()
+
+
+def _peak(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -83,6 +83,11 @@ class TermScorer:
         self._task: str | None = None  # whose goal it is bound to
         self._shaper: RewardShaper | None = None
 
+    @property
+    def ours(self) -> bool:
+        """Whether all of it is the project's own."""
+        return all(term.ours for term in self._terms)
+
     def trains(self, context: Context) -> str:
         """What it has to train before it can be scored, in words; '' for nothing."""
         if not self._objective or (self._objective == context.run_objective and not self._mixed):
@@ -91,7 +96,7 @@ class TermScorer:
 
     def check(self, context: Context) -> None:
         """Makes a user's own class once: a mistake in it is said before minutes of drawing."""
-        if not all(_is_ours(term) for term in self._terms):
+        if not self.ours:
             self._context = context
             self._bind("")
 
@@ -152,7 +157,7 @@ class TermScorer:
 
         context, goal = self._context, self._context.goal(task)
         for index, term in enumerate(self._terms):
-            if isinstance(term, DeclaredTerm) or not _is_ours(term):
+            if isinstance(term, DeclaredTerm) or not term.ours:
                 context.bridge.add_reward(self._key(term.name), RewardSpec(term.path, goal, dict(term.settings)))
                 self._terms[index] = _declared(term, context.bridge.tell(self._key(term.name), "declares").result())
             elif term.reward_class().runs_in == "bridge":
@@ -214,11 +219,6 @@ class TermScorer:
 
 def _value(payment: Payment) -> float:
     return payment.values[-1] if payment.values else np.nan
-
-
-def _is_ours(term: Term) -> bool:
-    """Whether the class is the project's: a user's may import what only the bridge's interpreter has."""
-    return term.path.startswith("genreward_jax.")
 
 
 def _declared(term: Term, declared: dict[str, Any]) -> Term:

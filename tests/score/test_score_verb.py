@@ -1,7 +1,6 @@
 """The verb ``score``: its flags, a run's own episodes, networks trained on the spot, and one whole command."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import elements
@@ -16,6 +15,7 @@ from genreward_jax.score import forward_backward, runs, scorers
 from genreward_jax.score.context import Context
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import write_video
+from tests.other_python import numpy_alone
 from tests.score.small import FakeNetworks, episode
 
 LENGTH = 24
@@ -44,7 +44,7 @@ def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, caps
     np.savez(tmp_path / "mine" / "dark.npz", frames=frames)
     rewards = "video,tests.score.user_reward:Brightness,fb_measure"
     argv = [*FLAGS.split(), "--goal.source", goal, "--rewards", rewards, "--episodes", "1"]
-    argv += ["--bridge.python", sys.executable]  # knows the current folder and its own packages, and nothing of ours
+    argv += ["--bridge.python", numpy_alone(tmp_path / "venv")]  # for the user's class: it has none of our packages
     assert verb.run([*argv, "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "score.json").read_text())
     assert found["task"] == "door_close" and found["seeds"] == [300_000] and found["commit"]

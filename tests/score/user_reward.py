@@ -3,7 +3,6 @@
 import os
 
 from genreward_jax.rewards.base import Payment, Reward, Schedule
-from genreward_jax.rewards.exploration import Novelty
 
 
 class Brightness(Reward):
@@ -45,6 +44,10 @@ class Novel(Reward):
 
     def __init__(self, goal=None, **settings):
         super().__init__(goal, **settings)
+        from genreward_jax.rewards.exploration import (
+            Novelty,
+        )  # not at the top: Brightness runs where there is only NumPy
+
         self.novelty = Novelty()
 
     def schedule(self):
