@@ -80,6 +80,11 @@ def uses_fb(terms: list[Term]) -> bool:
     return any(set(term.reward_class().outputs) & set(FB_OUTPUTS) for term in terms)
 
 
+def fb_objective(config: elements.Config) -> str:
+    """What the forward-backward networks of a run with this configuration learn from; '' where it has none."""
+    return str(config.fb.objective) if uses_fb(load_method(config.method, dict(config.reward))) else ""
+
+
 def dino_every(config: elements.Config, terms: list[Term]) -> int:
     """Every how many rows of an episode get a DINOv3 embedding; 0 where nothing reads one."""
     return frame_states.every(fb_settings.resolve(config.fb), config.jax.platform) if uses_fb(terms) else 0

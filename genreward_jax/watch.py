@@ -82,7 +82,20 @@ class Watch:
         self._check_late(shaper)
 
     def check_fb(self, metrics: dict[str, float]) -> None:
-        """Says when FB under `measure` learns from hardly anything; ``metrics`` are the train steps' means."""
+        """Says what FB's own figures show; ``metrics`` are the train steps' means.
+
+        That `measure` learns from hardly anything; or that r_FB sits at a constant before it is normalised, which hides
+        that from :meth:`check`: rounding, divided by its own spread, is noise of size 1.
+        """
+        mean, spread = abs(metrics.get("fb/reward_mean", 0.0)), metrics.get("fb/reward_spread", np.inf)
+        paid = [name for name in self.values if self.in_agent[name] and len(self.values[name]) >= ENOUGH]
+        if paid and spread <= CONSTANT * mean:
+            self._warn(
+                f"{paid[0]} constant",
+                f"The reward '{paid[0]}' sits at a constant before it is normalised (mean {mean:.7g}, spread "
+                f"{spread:.2g} over the replay), so what is paid is noise{self._see()}; choose another --fb.objective "
+                f"or goal (GOAL=), or leave it out with METHOD=.",
+            )
         count = metrics.get("fb/transitions")
         if "fb/product_next" in metrics and count is not None and count < TRANSITIONS:  # a term of `measure` alone
             self._warn(

@@ -188,5 +188,5 @@ def test_defaults_are_those_of_training():
     defaults = {name: p.default for name, p in inspect.signature(GenReward).parameters.items()}
     flags = read_yaml("defaults")
     for name in ("alpha", "interval", "frames", "baseline"):
-        assert defaults[name] == pytest.approx(flags["reward"][name]) if name == "alpha" else flags["reward"][name]
+        assert defaults[name] == flags["reward"][name]
     assert defaults["rank"] == flags["goal"]["rank"] and defaults["models"] == flags["model"]["family"]

@@ -145,6 +145,25 @@ def test_an_fb_that_learns_from_hardly_anything_is_told():
     assert len(said) == 1 and "7.5 transitions" in said[0] and "--fb.dino_every" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("mean", "spread", "warns"),
+    [(50.0, 0.2, True), (-50.0, 0.2, True), (1.0, 0.0, True), (0.5, 1e-3, True), (0.5, 0.1, False), (0.0, 1e-3, False)],
+)
+def test_a_constant_that_normalising_hides_is_told_once_and_when_it_is_paid(mean, spread, warns):
+    """Divided by its own spread, rounding looks like a healthy reward."""
+    watch, said = watching([FB])
+    figures = {"fb/reward_mean": mean, "fb/reward_spread": spread}
+    watch.check_fb(figures)
+    assert said == []
+    feed(watch, fb=np.random.default_rng(0).standard_normal(LAST))
+    for _ in range(2):
+        watch.check(QUIET)
+        watch.check_fb(figures)
+    assert len(said) == warns
+    if warns:
+        assert "'fb' sits at a constant before it is normalised" in said[0] and "--fb.objective" in said[0]
+
+
 def test_without_rewards_there_is_nothing_to_watch():
     watch, said = watching([])
     feed(watch, env=1.0, none=[0.0] * EPISODES)

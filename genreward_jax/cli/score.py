@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     configs = _Configs(rest, args.run)
     out = _out(args, configs(""))
     from genreward_jax.envs.metaworld import check_task
-    from genreward_jax.score.names import make_scorers
+    from genreward_jax.score.names import make_scorers, with_mixed
 
     if args.tasks not in ("", "none"):  # before minutes of drawing
         [check_task(task) for task in _split(args.tasks)]
@@ -47,11 +47,17 @@ def run(argv: list[str]) -> int:
                 f"--tasks {args.tasks} (TASKS=) asks for other tasks' goals, but GOAL={configs('').goal.source} names "
                 "one video: leave one of them out."
             )
-    scorers = make_scorers(_split(args.rewards), configs)
+    scorers = make_scorers(with_mixed(_split(args.rewards), configs.run_objective), configs)
     if args.data and not args.task_given and configs("").goal.source in ("generated", "expert"):
         raise UserError(
             "The episodes of --data have no task and no goal: name their task (TASK=), or give a goal video (GOAL=file "
             "and --goal.prompt 'what it shows')."
+        )
+    wants_task = [scorer.name for scorer in scorers if scorer.reads_networks]
+    if args.data and not args.task_given and wants_task:
+        raise UserError(
+            f"{', '.join(wants_task)} (REWARDS=) trains networks on random episodes of a task, and the episodes of "
+            "--data have none: name their task (TASK=), or leave it out."
         )
     return _score(args, configs, scorers, out, argv)
 
@@ -97,6 +103,13 @@ class _Configs:
             self._made[method] = self._make([*self._argv, *(["--method", method] if method else [])])
         return self._made[method]
 
+    @property
+    def run_objective(self) -> str:
+        """What the run's own forward-backward networks are trained on; '' where there is no run or it has none."""
+        from genreward_jax import parts
+
+        return "" if self._base is None else parts.fb_objective(self._base)
+
     def _make(self, argv: list[str]) -> elements.Config:
         from genreward_jax import parts
         from genreward_jax.envs.metaworld import check_task
@@ -105,6 +118,8 @@ class _Configs:
         config = config_lib.parse(argv, base=self._base)
         config = config.update(task=f"metaworld_{check_task(config.task)}")
         parts.check(config)
+        if self._base is not None and argv == self._argv:
+            _check_run_s_own(self._base, config, bool(self.run_objective))
         return config.update({"env.metaworld.quality": resolve_quality(config.env.metaworld.quality)})
 
 
@@ -210,3 +225,15 @@ def _across(folder: Path) -> int:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _check_run_s_own(run: elements.Config, config: elements.Config, trained: bool) -> None:
+    """Refuses flags that say what a run directory holds already: its goal is looked at, and its networks if any."""
+    own = ("task", "method", "goal.", "model.", "reward.frames", *(("fb.",) if trained else ()))
+    flat = {key: value for key, value in config.flat.items() if key.startswith(own)}
+    lines = config_lib.differences({key: run.flat[key] for key in flat}, flat)
+    if lines:
+        raise UserError(
+            f"RUN= is scored with its own task, method, goal, models and networks, and these are others: "
+            f"{'; '.join(lines)}. Leave them out, or leave RUN= out."
+        )

@@ -26,6 +26,7 @@ METRICS = {  # heading to metric, by variant
         "noise ladder": "ranking/every_step/kendall_tau_b_noise_ladder",
         "stop ladder": "ranking/every_step/kendall_tau_b_stop_ladder",
         "own goal first": "discrimination/every_step/own_goal_first",
+        "own goal's margin": "discrimination/every_step/diagonal_margin_standardised",
     },
     "as_trained": {
         "expert > random": "ranking/as_trained/auc_expert_vs_random",
@@ -35,6 +36,7 @@ METRICS = {  # heading to metric, by variant
         "stop ladder": "ranking/as_trained/kendall_tau_b_stop_ladder",
         "share of the signal": "agent/as_trained/share_by_size",
         "own goal first": "discrimination/as_trained/own_goal_first",
+        "own goal's margin": "discrimination/as_trained/diagonal_margin_standardised",
     },
 }
 
@@ -52,6 +54,7 @@ class Across:
         values: (reward, metric) to float64 (T,), NaN where a task has none.
         confusion: Reward to float64 (T, T): the mean sum at every step of column's experts under row's goal, NaN where
             it was not asked.
+        intervals: (reward, metric, task) to value, low and high of every metric that the scores hold.
     """
 
     tasks: tuple[str, ...]
@@ -61,6 +64,7 @@ class Across:
     controls: tuple[str, ...]
     values: Mapping[tuple[str, str], np.ndarray]
     confusion: Mapping[str, np.ndarray] = field(default_factory=dict)
+    intervals: Mapping[tuple[str, str, str], tuple[float, float, float]] = field(default_factory=dict)
 
     @property
     def rewards(self) -> list[str]:
@@ -90,7 +94,20 @@ def read(folder: str | Path) -> Across:
     once = lambda key: tuple(dict.fromkeys(score[key] for score in scores))
     controls = tuple(dict.fromkeys(name for score in scores for name in score["controls"]))
     seeds = tuple(len(set(score["seeds"])) for score in scores)
-    return Across(tasks, once("goal"), once("commit"), seeds, controls, values, _confusion(scores, tasks))
+    confusion, intervals = _confusion(scores, tasks), _intervals(scores, tasks)
+    return Across(tasks, once("goal"), once("commit"), seeds, controls, values, confusion, intervals)
+
+
+def _intervals(
+    scores: Sequence[dict[str, Any]], tasks: tuple[str, ...]
+) -> dict[tuple[str, str, str], tuple[float, float, float]]:
+    number = lambda given: np.nan if given is None else float(given)
+    return {
+        (reward, metric, task): tuple(number((figure or {}).get(key)) for key in ("value", "low", "high"))
+        for score, task in zip(scores, tasks, strict=True)
+        for reward, figures in score["rewards"].items()
+        for metric, figure in figures.items()
+    }
 
 
 def _confusion(scores: Sequence[dict[str, Any]], tasks: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -157,18 +174,39 @@ def _percent(share: float) -> str:
 
 
 def table(across: Across) -> str:
-    """CSV: reward, metric, task, value."""
+    """CSV: reward, metric, task, and value, low and high of every metric; a number that nobody has stays empty."""
+    rows = [(*key, *map(_number, figure)) for key, figure in across.intervals.items()]
+    return _csv(("reward", "metric", "task", "value", "low", "high"), rows)
+
+
+def goals_table(across: Across) -> str:
+    """CSV: reward, goal, task, and the mean sum at every step of that task's experts under that goal."""
+    rows = [
+        (reward, across.tasks[goal], across.tasks[task], _number(matrix[goal, task]))
+        for reward, matrix in across.confusion.items()
+        for goal, task in np.ndindex(matrix.shape)
+    ]
+    return _csv(("reward", "goal", "task", "every_step"), rows)
+
+
+def _csv(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("reward", "metric", "task", "value"))
-    for (reward, metric), values in across.values.items():
-        for task, value in zip(across.tasks, values, strict=True):
-            writer.writerow((reward, metric, task, f"{value:.6g}" if np.isfinite(value) else ""))
+    writer.writerow(heading)
+    writer.writerows(rows)
     return text.getvalue()
 
 
+def _number(value: float) -> str:
+    return f"{value:.4g}" if np.isfinite(value) else ""
+
+
 def write(folder: str | Path, across: Across) -> Sequence[Path]:
-    """Writes across.md, across.csv, across.png and, of goals, across_goals.png into the folder; gives their paths."""
+    """Writes across.md, across.csv, across.png and, of goals, across_goals.csv and .png into the folder.
+
+    Returns:
+        Their paths.
+    """
     from genreward_jax.figures.across import across_picture, goals_picture
 
     paths = [Path(folder).expanduser() / f"across.{ending}" for ending in ("md", "csv", "png")]
@@ -176,6 +214,7 @@ def write(folder: str | Path, across: Across) -> Sequence[Path]:
     write_text(paths[1], table(across))
     across_picture(paths[2], across)
     if across.confusion and len(across.tasks) > 1:
-        paths.append(paths[2].with_stem("across_goals"))
+        paths += [path.with_stem("across_goals") for path in paths[1:3]]
+        write_text(paths[-2], goals_table(across))
         goals_picture(paths[-1], across)
     return paths

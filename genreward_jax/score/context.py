@@ -17,7 +17,7 @@ from genreward_jax.envs.metaworld import check_task
 from genreward_jax.generating import key_prompts
 from genreward_jax.goal_video import goal_video
 from genreward_jax.goals import Goal, load_goal, make_goal
-from genreward_jax.methods import load_method
+from genreward_jax.parts import fb_objective
 from genreward_jax.rewarding import bridge_spec, fb_goal, make_bridge, models_config
 from genreward_jax.score.trajectories import Trajectory, fb_set
 from genreward_jax.video import fit, read_frames
@@ -146,12 +146,7 @@ class Context:
     @cached_property
     def run_objective(self) -> str:
         """What the run's forward-backward networks are trained on; '' where there is no run or it has none."""
-        if self.run is None:
-            return ""
-        from genreward_jax.parts import uses_fb
-
-        terms = load_method(self.config.method, dict(self.config.reward))
-        return str(self.config.fb.objective) if uses_fb(terms) else ""
+        return "" if self.run is None else fb_objective(self.config)
 
     @cached_property
     def agent(self) -> Any:

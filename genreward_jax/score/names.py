@@ -19,6 +19,22 @@ _CONTROL = "genreward_jax.rewards.controls:"
 _GENREWARD = "genreward_jax.rewards.genreward:"
 
 
+def with_mixed(names: list[str], run_objective: str = "") -> list[str]:
+    """After each of fb_paper and fb_measure whose networks are trained here, the row that is trained on the larger set.
+
+    Args:
+        names: As :func:`make_scorers` takes them.
+        run_objective: Of the run's own networks, which stand for themselves; '' for none.
+    """
+    found = []
+    for name in names:
+        found.append(name)
+        mixed = f"{name}_mix"
+        if mixed in FB and name != f"fb_{run_objective}" and mixed not in names:
+            found.append(mixed)
+    return found
+
+
 def make_scorers(names: list[str], method_config: Callable[[str], elements.Config]) -> list[TermScorer]:
     """Scorers of those names in that order, and of the controls, which are always there, after them.
 

@@ -88,6 +88,11 @@ class TermScorer:
         """Whether all of it is the project's own."""
         return all(term.ours for term in self._terms)
 
+    @property
+    def reads_networks(self) -> bool:
+        """Whether a term is r_FB, of a run's forward-backward networks or of some that are trained for it."""
+        return bool(self._objective)
+
     def trains(self, context: Context) -> str:
         """What it has to train before it can be scored, in words; '' for nothing."""
         if not self._objective or (self._objective == context.run_objective and not self._mixed):

@@ -18,11 +18,15 @@ SHARE = "agent/as_trained/share_by_size"
 def put(folder, task, rewards, goal="a video", seeds=(0, 1), discrimination=None):
     """A score.json as make score writes it, so far as it is read here."""
     folder.mkdir(parents=True)
-    figures = {name: {metric: {"value": v} for metric, v in given.items()} for name, given in rewards.items()}
+    figures = {name: {metric: _figure(v) for metric, v in given.items()} for name, given in rewards.items()}
     about = {"task": task, "goal": goal, "commit": "abcdef123", "seeds": list(seeds), "controls": ["pixels"]}
     (folder / "score.json").write_text(
         json.dumps({**about, "rewards": figures, "discrimination": discrimination or {}})
     )
+
+
+def _figure(value):
+    return {"value": value, "low": None, "high": None} if value is None else {"value": value, "low": 0.0, "high": 1.0}
 
 
 @pytest.fixture
@@ -52,6 +56,8 @@ def test_the_command_writes_and_prints_it(scores, capsys):
     rows = list(csv.DictReader((scores / "across.csv").open()))
     values = {(r["task"], r["reward"]): r["value"] for r in rows if r["metric"] == RANDOM}
     assert values["reach", "video"] == "0.9" and values["push", "video"] == ""
+    intervals = {(r["task"], r["reward"], r["metric"]): (r["low"], r["high"]) for r in rows}
+    assert intervals["reach", "video", SHARE] == ("0", "1") and intervals["push", "video", RANDOM] == ("", "")
     assert (scores / "across.md").read_text() == across.markdown(across.read(scores))
     picture = np.asarray(Image.open(scores / "across.png").convert("RGB"))
     assert picture.std() > 10
@@ -65,7 +71,9 @@ def test_single_columns_make_one_matrix_of_goals(tmp_path):
     found = across.read(tmp_path)
     assert found.tasks == ("door", "push", "reach")
     np.testing.assert_array_equal(found.confusion["video"], [[np.nan] * 3, [np.nan, 4, 1], [np.nan, 2, 3]])
-    assert across.write(tmp_path, found)[-1].name == "across_goals.png"
+    assert [path.name for path in across.write(tmp_path, found)][-2:] == ["across_goals.csv", "across_goals.png"]
+    rows = list(csv.DictReader((tmp_path / "across_goals.csv").open()))
+    assert {"reward": "video", "goal": "push", "task": "reach", "every_step": "1"} in rows and len(rows) == 9
     assert np.asarray(Image.open(tmp_path / "across_goals.png").convert("RGB")).std() > 10
 
 

@@ -13,6 +13,7 @@ from genreward_jax.cli import score as verb
 from genreward_jax.errors import UserError
 from genreward_jax.score import forward_backward, runs, scorers
 from genreward_jax.score.context import Context
+from genreward_jax.score.names import with_mixed
 from genreward_jax.score.trajectories import Trajectory
 from genreward_jax.video import write_video
 from tests.other_python import numpy_alone
@@ -48,7 +49,15 @@ def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, caps
     assert verb.run([*argv, "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "score.json").read_text())
     assert found["task"] == "door_close" and found["seeds"] == [300_000] and found["commit"]
-    assert list(found["rewards"]) == [*rewards.split(","), "random", "constant", "ramp", "pixels", "env"]
+    assert list(found["rewards"]) == [
+        *rewards.split(","),
+        "fb_measure_mix",
+        "random",
+        "constant",
+        "ramp",
+        "pixels",
+        "env",
+    ]
     assert [e["behaviour"] for e in found["episodes"]][-2:] == ["random", "given"] and len(found["episodes"]) == 9
     last = found["episodes"][-1]["values"]["tests.score.user_reward:Brightness"]["as_trained"]
     assert [t for t, value in enumerate(last) if value is not None] == [8, 16, 24] and last[8] == 0
@@ -72,6 +81,30 @@ def test_a_run_s_settings_lie_under_the_flags(tmp_path):
     assert (config.reward.alpha, config.reward.beta, config.env.metaworld.length) == (0.5, 7.0, LENGTH)
     assert (config.method, configs("genreward").method) == ("genreward_no_fb", "genreward")
     assert config.preset == "smoke" and config.fb.pessimism == config_lib.parse([]).fb.pessimism
+
+
+RUNS_OWN = {
+    "goal.source": ["--goal.source", "expert"],
+    "task": ["--task", "metaworld_reach"],
+    "model.dtype": ["--model.dtype", "bfloat16"],
+    "reward.frames": ["--reward.frames", "8"],
+    "method": ["--method", "none"],
+    "fb.objective": ["--fb.objective", "measure"],
+}
+
+
+@pytest.mark.parametrize("flag", RUNS_OWN)
+def test_what_a_run_has_of_its_own_cannot_be_another(flag, tmp_path):
+    """Its goal and its networks are in its folder, whatever the flags say."""
+    config_lib.parse([*FLAGS.split()[:-2], "--method", "genreward"]).save(str(tmp_path / "config.yaml"))
+    with pytest.raises(UserError, match=rf"and these are others: .*{flag}: .* -> .*leave RUN= out"):
+        verb._Configs(RUNS_OWN[flag], str(tmp_path))("")
+    assert verb._Configs(["--reward.interval", "16"], str(tmp_path))("genreward_plus")
+
+
+def test_networks_of_one_s_own_can_be_set_where_a_run_has_none(tmp_path):
+    config_lib.parse([*FLAGS.split()[:-2], "--method", "none"]).save(str(tmp_path / "config.yaml"))
+    assert verb._Configs(["--fb.dim", "64"], str(tmp_path))("").fb.dim == 64
 
 
 def test_whole_episodes_are_read_from_upstream_s_replay(tmp_path):
@@ -204,6 +237,12 @@ def test_a_run_s_networks_are_taken_for_its_own_objective(monkeypatch):
     assert Context(config_lib.parse(["--preset", "smoke", "--method", "none"]), "somewhere").run_objective == ""
 
 
+def test_networks_that_are_trained_here_have_a_second_row():
+    assert with_mixed(["video", "fb_measure"]) == ["video", "fb_measure", "fb_measure_mix"]
+    assert with_mixed(["fb_paper", "fb_measure"], "measure") == ["fb_paper", "fb_paper_mix", "fb_measure"]
+    assert with_mixed(["fb_measure_mix", "fb_measure"]) == ["fb_measure_mix", "fb_measure"]
+
+
 MISTAKES = {
     "reward": ("--rewards vidoe", "did you mean video"),
     "no reward": ("--rewards ,", "REWARDS=) is empty"),
@@ -218,6 +257,10 @@ MISTAKES = {
     "other task": ("--tasks door_open,door_clos", "door_close"),
     "other tasks of one video": ("--goal.source {file} --tasks door_open", "leave one of them out"),
     "data": ("--data {folder}", "name their task (TASK=)"),
+    "networks for data": (
+        "--data {folder} --goal.source {file} --rewards fb_measure",
+        "fb_measure_mix (REWARDS=) trains",
+    ),
 }
 
 
