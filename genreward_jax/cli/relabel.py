@@ -1,6 +1,8 @@
 """``relabel RUN --out FOLDER``: another goal, method or weights for episodes that were played already."""
 
 import shlex
+import signal
+import sys
 
 import elements
 
@@ -29,6 +31,7 @@ def run(argv: list[str]) -> int:
 
     if {flag.partition("=")[0] for flag in flags} & {"--logdir", "--preset", "--configs"}:
         raise UserError("relabel: the run keeps its size and gets its folder from --out (OUT=); leave those flags out.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was half written is taken away
     old = run_config(args.run)
     new = config_lib.parse(flags, base=old).update(logdir=args.out)
     _tell(args.out, new, relabel(args.run, args.out, old, new))

@@ -33,6 +33,8 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.steps < 0:
         raise UserError(f"--steps is {args.steps}; it must be 1 or more.")
+    if any(seed < 0 for seed in args.seeds or ()):
+        raise UserError(f"--seeds {' '.join(map(str, args.seeds))}: seeds must be 0 or more.")
     tasks = [check_task(task) for task in args.tasks] if args.tasks else None
     if args.scores:
         print(study_scores.report(args.scores, args.out, tasks, args.conditions, args.seeds))

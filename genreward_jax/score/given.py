@@ -176,7 +176,9 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise BadVideo(f"cannot be read ({error}); it needs {ARRAYS}") from error
+        # NumPy's own sentence on whatever is neither npz nor npy advises to load it as a pickle.
+        why = "it is no npz file, or holds Python objects" if "pickle" in str(error) else str(error)
+        raise BadVideo(f"cannot be read ({why}); it needs {ARRAYS}") from error
     except Exception as error:  # zipfile and zlib have errors of their own
         raise BadVideo(f"cannot be read ({error}); is it a whole npz file?") from error
 

@@ -206,7 +206,7 @@ def control_faults(score: Score) -> list[str]:
             found = f"{figure['value']:.2f}" + (f" ({_interval(figure)})" if figure["low"] is not None else "")
             few = f" With {len(score.seeds)} seeds chance does that." if 0 < len(score.seeds) < FEW_SEEDS else ""
             if name == "random" and not few:
-                few = " Of such intervals one in twenty misses by chance: look again with more EPISODES=."
+                few = " Of such intervals one in ten misses by chance at 8 seeds: look again with more EPISODES=."
             faults.append(f"The control '{name}' should have {wanted} in {metric} and has {found}.{few}")
 
     for variant in TITLES:

@@ -104,7 +104,7 @@ class TestArrays:
             "small.npz: is 16x16",
             "objects.npz: cannot be read",
             "cut.npz: cannot be read",
-            "text.npz: cannot be read",
+            "text.npz: cannot be read (it is no npz file",
             "cut.mp4: cannot be read",
             "names gone.mp4, which is not there",
             "line 2: has no file_name",
