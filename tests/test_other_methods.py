@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 from tests.test_end_to_end import replay_rows
 
 ROOT = Path(__file__).resolve().parent.parent
+# Random actions throughout: what an agent makes of a reward is not asked here.
 FLAGS = """
-    --preset smoke --task metaworld_drawer_close --run.prefill 40 --env.metaworld.length 32 --eval.every 0
+    --preset smoke --task metaworld_drawer_close --run.prefill 1000 --env.metaworld.length 32 --eval.every 0
     --env.metaworld.reward sparse --run.save_every 1000 --reward.weight 0.5
 """.split()
 
@@ -60,7 +61,8 @@ def test_roboclip_is_paid_once_an_episode_for_all_of_it(tmp_path):
 def test_diffusion_reward_keeps_its_memory_over_a_resume(tmp_path):
     """Paid at every fourth step; the bonus's networks and the running moments are in the checkpoint."""
     run = tmp_path / "run"
-    train(run, "diffusion_reward", 70)
+    short = ("--env.metaworld.length", "16")
+    train(run, "diffusion_reward", 36, *short)
 
     def memory():
         """Rows that its moments and updates that its bonus have seen, as the last checkpoint holds them."""
@@ -71,10 +73,10 @@ def test_diffusion_reward_keeps_its_memory_over_a_resume(tmp_path):
         return int(count), int(updates)
 
     first = memory()
-    assert "continued at step 70" in train(run, "diffusion_reward", 130)
+    assert "continued at step 36" in train(run, "diffusion_reward", 68, *short)
     second = memory()
     rows = replay_rows(run)
     step = steps_since_reset(rows)
     np.testing.assert_array_equal(np.isfinite(rows["reward_diffusion"]), (step > 0) & (step % 4 == 0))
-    assert first == (8 + 8 + 1, (70 + 3) // 32)  # episodes of 32 steps, each with a row for its reset
-    assert second[1] == len(step) // 32 and second[0] >= first[0] + 14
+    assert first == (4 + 4 + 1, (36 + 3) // 32)  # episodes of 16 steps, each with a row for its reset
+    assert second[1] == len(step) // 32 == 2 and second[0] >= first[0] + 7
