@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
     played = parse(["--preset", runs[0].preset]).eval
     for key in ("score", "success"):
         caption = (
-            f"line: mean over seeds, band: lowest to highest seed; {played.episodes} episodes an evaluation, "
+            f"thin: a seed, thick: their mean; {played.episodes} episodes an evaluation, "
             f"{played.first_episodes} at step 0"
         )
         study_curves(args.out / f"{key}.png", curves, key, caption)

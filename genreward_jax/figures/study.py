@@ -1,20 +1,21 @@
-"""Learning curves of a study: one picture, a panel a task, a line a condition with the spread of its seeds."""
+"""Learning curves of a study: one picture, a row a task, a panel a condition, a line a seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from genreward_jax.figures import style
-
-_COLOURS = (style.INK, style.QUIET, style.MARK, style.SECOND, "#3f8f5b", "#a04a8c", "#b8932f")
 
 Curves = Mapping[tuple[str, str, int], list[dict[str, Any]]]
 
 
 def study_curves(path: str | Path, curves: Curves, key: str = "score", caption: str = "") -> None:
-    """Draws evaluations: the mean over seeds as a line, the lowest to the highest seed as a band.
+    """Draws evaluations, a row a task and a panel a condition: a thin line a seed, a thick one for their mean.
+
+    Bands of several conditions in one panel hide each other, and of three seeds each is worth seeing.
 
     Args:
         path: PNG to write.
@@ -29,29 +30,34 @@ def study_curves(path: str | Path, curves: Curves, key: str = "score", caption: 
     conditions = list(dict.fromkeys(condition for _, condition, _ in curves))
     if not tasks:
         raise ValueError("a study without runs has no curves")
-    figure = style.new_figure(5.2 * len(tasks) + 2.4, 4.4)
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for axes, task in zip(panels, tasks, strict=True):
-        style.tidy(axes)
-        for colour, condition in zip(_COLOURS * 2, conditions, strict=False):
+    figure = style.new_figure(2.1 * len(conditions) + 1.2, 2.4 * len(tasks) + 0.8)
+    panels = figure.subplots(len(tasks), len(conditions), squeeze=False, sharex=True, sharey="row")
+    for row, task in zip(panels, tasks, strict=True):
+        for axes, condition in zip(row, conditions, strict=True):
+            style.tidy(axes)
             steps, values = stacked(curves, task, condition, key)
-            if not len(steps):
-                continue
-            seeds = ", ".join(str(len(stacked(curves, each, condition, key)[1])) for each in tasks)
-            label = f"{condition.replace('_', ' ')} ({seeds})"
-            axes.plot(steps, values.mean(0), "o-", color=colour, markersize=4, label=label)
-            axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.12, linewidth=0)
-        axes.set_title(task, loc="left", color=style.INK)
+            for seed in values:
+                axes.plot(steps, seed, color=style.MARK, alpha=0.45, linewidth=1)
+            if len(steps):
+                axes.plot(steps, values.mean(0), "o-", color=style.INK, markersize=4, linewidth=2)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axes.text(
+                0.03, 0.97, _seeds(len(values)), transform=axes.transAxes, va="top", fontsize=9, color=style.QUIET
+            )
+            if key == "success":
+                axes.set_ylim(-0.05, 1.15)
+        row[0].set_ylabel(f"{task}\n{'return (dense reward)' if key == 'score' else 'success'}")
+    for axes, condition in zip(panels[0], conditions, strict=True):
+        axes.set_title(condition.replace("_", " "), loc="left", color=style.INK, fontsize=10)
+    for axes in panels[-1]:
         axes.set_xlabel("environment steps")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        if key == "success":
-            axes.set_ylim(-0.05, 1.08)
-    panels[0].set_ylabel("return (dense reward)" if key == "score" else "success")
-    shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    title = "condition (seeds)" if len(tasks) == 1 else "condition (seeds of each task)"
-    figure.legend(list(shown.values()), list(shown), loc="outside right center", frameon=False, title=title)
     figure.supxlabel(caption, fontsize=9, color=style.QUIET, x=0.01, ha="left")
     style.save(figure, path)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}" if count else "no run"
 
 
 def stacked(curves: Curves, task: str, condition: str, key: str) -> tuple[np.ndarray, np.ndarray]:
