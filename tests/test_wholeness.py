@@ -33,7 +33,7 @@ def test_imports_keep_to_their_rooms(path):
     if room == "genreward_jax":
         assert "dreamerv3" not in top(names)
         assert not [name for name in names if name.startswith(("embodied.jax", "embodied.core", "embodied.run"))]
-        torchless = ("client", "dlpack", "families", "generation", "hub")
+        torchless = ("client", "dlpack", "families", "generation", "guests", "hub")
         assert not [n for n in names if n.startswith("torch_bridge.") and n.split(".")[1] not in torchless]
     if room == "genreward_jax" and path.parent.name == "rewards":
         assert not top(names) & {"jax", "embodied", "dreamerv3_patches", "torch_bridge"}
