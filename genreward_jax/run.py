@@ -12,14 +12,14 @@ from genreward_jax import loggers, parts
 from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.episodes import EpisodeStats
-from genreward_jax.evaluation.episodes import SEED, each, play, said_success, summary
+from genreward_jax.evaluation.episodes import each, play, said_success, summary
 from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
-from genreward_jax.suites import observed
+from genreward_jax.suites import eval_env, observed
 from genreward_jax.watch import Watch
 
 DRIFT_IMAGES = 32  # on which the encoder's drift is measured
@@ -75,11 +75,6 @@ def evaluate(run: Run, episodes: int) -> None:
     )
     if config.run.plots:
         run.artist.run(run.folder.path, config, played, run.rewarding.goal_video)
-
-
-def eval_env(config: elements.Config, index: int) -> Any:
-    """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation."""
-    return parts.make_env(config, index, seed=parts.seed_of(SEED, index), film=True)
 
 
 def open_loop_report(run: Run) -> dict[str, Any]:

@@ -21,6 +21,7 @@ ROW = {
     "is_last": elements.Space(bool),
     "is_terminal": elements.Space(bool),
 }  # what a row has beside the observation
+EVALUATION_SEED = 1_000_003  # evaluation's episodes are the same at every evaluation, and no training seed's
 
 
 def split_task(task: str) -> tuple[str, str]:
@@ -84,6 +85,14 @@ def make_env(config: elements.Config, index: int, *, film: bool = False, **overr
     from genreward_jax.envs.gymnasium_env import GymEnv
 
     return GymEnv(name, film=film, **settings)
+
+
+def eval_env(config: elements.Config, index: int) -> Any:
+    """Evaluation environment ``index``: the run's own settings, seeds that are the same at every evaluation.
+
+    Here and not beside the run: the process that makes it has no need of JAX, which takes seconds to import.
+    """
+    return make_env(config, index, seed=seed_of(EVALUATION_SEED, index), film=True)
 
 
 def seed_of(*numbers: int) -> int:

@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     from dreamerv3_patches.apply import require
 
     require()
-    from genreward_jax import parts
+    from genreward_jax import suites
     from genreward_jax.artist import FPS, Artist
     from genreward_jax.datasets.lerobot_writer import check_target
     from genreward_jax.evaluation import episodes, recording
@@ -43,10 +43,10 @@ def run(argv: list[str]) -> int:
     policy = load(args.run)
     out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
     print(f"Playing {args.episodes} episodes of {policy.config.task} at step {policy.step:,} ...", flush=True)
-    seed = episodes.SEED if args.seed < 0 else args.seed
+    seed = suites.EVALUATION_SEED if args.seed < 0 else args.seed
     played = episodes.play(
         policy.agent,
-        partial(_make_env, policy.config, parts.seed_of(seed, 0)),
+        partial(suites.make_env, policy.config, seed=suites.seed_of(seed, 0), film=True),
         args.episodes,
         film=args.episodes,
     )
@@ -66,12 +66,6 @@ def run(argv: list[str]) -> int:
         recording.write(data, played, policy.config, round(FPS))
         print(f"A LeRobot data set of them: {data}")
     return 0
-
-
-def _make_env(config, seed: int, index: int):
-    from genreward_jax import parts
-
-    return parts.make_env(config, index, seed=seed, film=True)
 
 
 def _results(name: str, policy, seed: int, figures: dict, played: list) -> dict:

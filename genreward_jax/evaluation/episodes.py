@@ -7,8 +7,6 @@ from typing import Any
 import embodied
 import numpy as np
 
-SEED = 1_000_003  # evaluation's episodes are the same at every evaluation, and no training seed's
-
 
 @dataclass
 class Episode:

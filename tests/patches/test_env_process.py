@@ -1,12 +1,17 @@
-"""An environment's process does not outlive a trainer that is killed while it starts."""
+"""An environment's process does not outlive a trainer that is killed while it starts, and imports no JAX."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import cloudpickle
 import psutil
+
+from genreward_jax import config as config_lib
+from genreward_jax import suites
 
 # The parent never comes to portal's barrier, as one that is killed before it.
 PARENT = """
@@ -37,3 +42,25 @@ def test_it_ends_though_it_waits_at_a_barrier(tmp_path):
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
         time.sleep(0.1)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+# What the process of an environment does with the maker it is sent; JAX and upstream's package take seconds to import.
+CHILD = """
+import sys
+import dreamerv3_patches.env_server
+import cloudpickle
+
+cloudpickle.loads(open(sys.argv[1], "rb").read())
+print(*sorted({"jax", "embodied", "torch"} & set(sys.modules)))
+"""
+
+
+def test_neither_training_nor_evaluation_environments_import_jax(tmp_path):
+    from genreward_jax.run import eval_env
+
+    config = config_lib.parse(["--task", "metaworld_shelf_place", "--preset", "smoke"])
+    for name, make in {"training": suites.make_env, "evaluation": eval_env}.items():
+        maker = tmp_path / name
+        maker.write_bytes(cloudpickle.dumps(partial(make, config, 0)))
+        said = subprocess.run([sys.executable, "-c", CHILD, str(maker)], capture_output=True, text=True, check=True)
+        assert said.stdout.split() == [], name
