@@ -8,7 +8,7 @@ from typing import Any
 
 from genreward_jax.config import nearest, read_yaml
 from genreward_jax.errors import UserError
-from genreward_jax.rewards.base import Reward
+from genreward_jax.rewards.base import Reward, is_ours
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Term:
     @property
     def ours(self) -> bool:
         """Whether the class is the project's: a user's may import what only the bridge's interpreter has."""
-        return self.path.startswith("genreward_jax.")
+        return is_ours(self.path)
 
     def reward_class(self) -> type[Reward]:
         """The class, imported here: its declarations are read by the trainer wherever it runs."""

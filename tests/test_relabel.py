@@ -3,6 +3,10 @@
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -299,6 +303,25 @@ def test_refusals_leave_nothing(run, tmp_path, name):
     with pytest.raises(UserError, match=sentence):
         verb([str(run[0]), "--out", str(tmp_path / "out"), *flags])
     assert not any(tmp_path.iterdir())
+
+
+def test_told_to_end_it_takes_away_what_was_half_written(run, tmp_path):
+    folder, _ = run
+    before, second = content(folder), str(folder.parent / "second.mp4")
+    flags = ["--out", str(tmp_path / "out"), "--method", "genreward_no_fb", "--goal.source", second]
+    command = [sys.executable, "-m", "genreward_jax", "relabel", str(folder), *flags]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while not any(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert process.poll() is None and any(tmp_path.iterdir())  # it has begun, and starts the models now
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert not any(tmp_path.iterdir())
+    assert content(folder) == before
 
 
 def test_what_is_in_the_way_is_refused(run, tmp_path):

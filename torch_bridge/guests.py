@@ -5,10 +5,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from genreward_jax.rewards.base import is_ours
 from torch_bridge.client import Bridge
 from torch_bridge.spec import BridgeSpec, RewardSpec
-
-OURS = "genreward_jax."  # how the path of each of the project's own rewards begins
 
 
 class BridgeWithGuests(Bridge):
@@ -37,7 +36,7 @@ class BridgeWithGuests(Bridge):
         self._guests.close()
 
     def add_reward(self, name: str, spec: RewardSpec) -> None:
-        if spec.path.startswith(OURS):
+        if is_ours(spec.path):
             super().add_reward(name, spec)
             return
         self._guests.add_reward(name, spec)

@@ -175,3 +175,8 @@ class Reward:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Puts back what :meth:`state` gave."""
+
+
+def is_ours(path: str) -> bool:
+    """Whether ``module:Class`` is a reward of the project's, and so needs nothing but what the project installs."""
+    return path.startswith("genreward_jax.")
