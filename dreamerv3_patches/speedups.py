@@ -1,8 +1,13 @@
-"""Transposed convolutions without the zeros: the same numbers in less time, switched off by ``patches.fast_convs``.
+"""Convolutions that halve or double an image, without the zeros: the same numbers in less time.
 
 Upstream's strided transposed convolution fills three quarters of an image with zeros and convolves it at full
-resolution; on a CPU that is most of a train step (docs/performance.md). Parameters keep their names and shapes, so
-checkpoints go either way. Can go: when upstream, or XLA for it, leaves the zeros out.
+resolution, and so does XLA for the slope of a strided convolution by its input; on a CPU that was most of a train step
+(docs/performance.md). ``patches.fast_convs`` switches this off. Parameters keep their names and shapes, so checkpoints
+go either way. Can go: when upstream, or XLA for it, leaves the zeros out.
+
+All of it is one pair of operations, each the other's slope by its image: :func:`conv_down` halves an image by a
+strided convolution, and ``_spread`` is what carries a slope back through it. A transposed convolution is ``_spread``
+with its kernel turned around.
 """
 
 import functools
@@ -15,28 +20,31 @@ import ninjax as nj
 import numpy as np
 
 _upstream = nets.Conv2D.__call__
-FEW_CHANNELS = 16  # up to here XLA's own convolution beats matrix products (docs/performance.md)
+COLOURS = 4  # up to here an image's channels are too few for XLA's strided convolution to fill a vector with
+FEW_CHANNELS = 16  # up to here one larger convolution with zeros in its kernel beats four without (docs/performance.md)
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def set_fast_convs(enabled: bool) -> None:
-    """Whether transposed convolutions are compiled without the zeros from now on."""
+    """Whether convolutions of stride 2 are compiled without the zeros from now on."""
     nets.Conv2D.__call__ = _fast if enabled else _upstream
 
 
-def covers(module: Any) -> bool:
-    """Whether a convolution is of the kind that is rewritten: transposed, stride 2, square kernel, same padding."""
+def covers(module: Any, x: jax.Array) -> bool:
+    """Whether a convolution of x (N, H, W, C) is rewritten: stride 2, square kernel, same padding; even H and W."""
     square = module.kernel[0] == module.kernel[1] >= 2
-    return module.transp and module.stride == 2 and module.groups == 1 and module.pad == "same" and square
+    even = module.transp or x.shape[1] % 2 == x.shape[2] % 2 == 0
+    return module.stride == 2 and module.groups == 1 and module.pad == "same" and square and even
 
 
 def _call(self: Any, x: jax.Array) -> jax.Array:
     """What Conv2D computes on x (N, H, W, C), without the zeros where :func:`covers` says so."""
-    if not covers(self):
+    if not covers(self, x):
         return _upstream(self, x)
     nets.ensure_dtypes(x)
     shape = (*self.kernel, x.shape[-1], self.depth)
     kernel = self.value("kernel", self._scaled_winit, shape).astype(x.dtype)
-    x = conv_up(x, kernel)
+    x = conv_up(x, kernel) if self.transp else conv_down(x, kernel)
     if self.bias:
         x += self.value("bias", nets.init(self.binit), self.depth).astype(x.dtype)
     return x
@@ -59,91 +67,105 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         (N, 2H, 2W, D).
     """
-    return _up_convolved(x, kernel) if kernel.shape[2] <= FEW_CHANNELS else _up_shifted(x, kernel)
-
-
-def taps(size: int) -> list[list[tuple[int, int]]]:
-    """For output rows 2j (first list) and 2j + 1: which input row j + shift meets which kernel row: (shift, row)."""
-    before = (size - 1) // 2
-    meets = lambda parity: [(shift, 2 * shift + 1 + before - parity) for shift in range(-size, size)]
-    return [[(shift, row) for shift, row in meets(parity) if 0 <= row < size] for parity in (0, 1)]
-
-
-def _reach(parities: list[list[tuple[int, int]]]) -> tuple[int, int]:
-    """How many neighbours before and after an input row its output rows look at."""
-    shifts = [shift for parity in parities for shift, _ in parity]
-    return -min(shifts), max(shifts)
-
-
-def _up_convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One convolution without a stride to the four output pixels of each input pixel, then depth-to-space."""
-    size, _, channels, depth = kernel.shape
-    count, height, width, _ = x.shape
-    parities = taps(size)
-    before, after = _reach(parities)
-    side = before + after + 1
-    place, parity, row = np.array([(before + s, p, r) for p in (0, 1) for s, r in parities[p]]).T
-    wide = jnp.zeros((side, side, channels, 2, 2, depth), kernel.dtype)
-    at = (place[:, None], place[None], slice(None), parity[:, None], parity[None])
-    wide = wide.at[at].set(kernel[row[:, None], row[None]]).reshape(side, side, channels, 4 * depth)
-    dims = ("NHWC", "HWIO", "NHWC")
-    x = jax.lax.conv_general_dilated(x, wide, (1, 1), [(before, after)] * 2, dimension_numbers=dims)  # (N, H, W, 4D)
-    x = x.reshape(count, height, width, 2, 2, depth).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(count, 2 * height, 2 * width, depth)
+    return _spread(x, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
 @jax.custom_vjp
-def _up_shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One product with every kernel place, then each output pixel sums the few that reach it."""
-    size, _, channels, depth = kernel.shape
-    count, height, width, _ = x.shape
-    parities = taps(size)
-    before, after = _reach(parities)
-    x = x @ _matrix(kernel)  # (N, H, W, k * k * D)
-    x = jnp.pad(x, [(0, 0), (before, after), (before, after), (0, 0)])
+def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution with stride 2 and same padding.
 
-    def part(down: int, row: int, right: int, col: int) -> jax.Array:
-        top, left, start = before + down, before + right, (row * size + col) * depth
-        return x[:, top : top + height, left : left + width, start : start + depth]
+    Args:
+        x: (N, 2H, 2W, D).
+        kernel: (k, k, D, C).
+
+    Returns:
+        (N, H, W, C).
+    """
+    return _folded(x, kernel) if x.shape[-1] <= COLOURS else _strided(x, kernel)
+
+
+@jax.custom_vjp
+def _spread(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The slope of :func:`conv_down` by its image, for x (N, H, W, C) and a kernel (k, k, D, C): (N, 2H, 2W, D)."""
+    return _spread_at_once(x, kernel) if min(kernel.shape[2:]) <= FEW_CHANNELS else _spread_in_four(x, kernel)
+
+
+def _slope_of_kernel(large: jax.Array, small: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Slope of both operations by their kernel, which XLA's own convolution computes well."""
+    return jax.vjp(lambda kernel: _strided(large, kernel), kernel)[1](small)[0]
+
+
+def _kept(operation: Any) -> Any:
+    return lambda x, kernel: (operation(x, kernel), (x, kernel))
+
+
+conv_down.defvjp(
+    _kept(conv_down), lambda kept, slope: (_spread(slope, kept[1]), _slope_of_kernel(kept[0], slope, kept[1]))
+)
+_spread.defvjp(
+    _kept(_spread), lambda kept, slope: (conv_down(slope, kept[1]), _slope_of_kernel(slope, kept[0], kept[1]))
+)
+
+
+def padding(size: int) -> tuple[int, int]:
+    """Rows of zeros before and after an image of even height that same padding gives a kernel of that size."""
+    return (size - 2) // 2, size - 2 - (size - 2) // 2
+
+
+def _strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """XLA's own."""
+    return jax.lax.conv_general_dilated(x, kernel, (2, 2), [padding(kernel.shape[0])] * 2, dimension_numbers=LAYOUT)
+
+
+def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Each 2x2 square of pixels becomes one pixel of four times the channels, which needs no stride."""
+    size, _, depth, channels = kernel.shape
+    (before, after), odd = padding(size), size % 2
+    kernel = jnp.pad(kernel, [(0, odd), (0, odd), (0, 0), (0, 0)])
+    x = jnp.pad(x, [(0, 0), (before, after + odd), (before, after + odd), (0, 0)])
+    count, height, width, _ = x.shape
+    x = x.reshape(count, height // 2, 2, width // 2, 2, depth).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(count, height // 2, width // 2, 4 * depth)
+    side = (size + odd) // 2
+    kernel = kernel.reshape(side, 2, side, 2, depth, channels).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(side, side, 4 * depth, channels)
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+
+
+def taps(size: int) -> list[list[tuple[int, int]]]:
+    """For large rows 2j (first list) and 2j + 1: which small row j + shift meets which kernel row: (shift, row)."""
+    before, _ = padding(size)
+    meets = lambda parity: [(-((row - before) // 2), row) for row in range(size) if (row - before) % 2 == parity]
+    return [sorted(meets(parity)) for parity in (0, 1)]
+
+
+def _spread_in_four(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The four pixels of each 2x2 square by a convolution each, with those places of the kernel that reach it."""
+    count, height, width, _ = x.shape
+    depth, parities = kernel.shape[2], taps(kernel.shape[0])
+    kernel = kernel.transpose(0, 1, 3, 2)
 
     def pixel(p: int, q: int) -> jax.Array:
-        return sum(part(*rows, *cols) for rows in parities[p] for cols in parities[q])
+        rows, columns = parities[p], parities[q]
+        part = kernel[np.array([row for _, row in rows])][:, np.array([column for _, column in columns])]
+        around = [(-shifts[0][0], shifts[-1][0]) for shifts in (rows, columns)]
+        return jax.lax.conv_general_dilated(x, part, (1, 1), around, dimension_numbers=LAYOUT)
 
     x = jnp.stack([jnp.stack([pixel(p, q) for q in (0, 1)], 3) for p in (0, 1)], 2)  # (N, H, 2, W, 2, D)
     return x.reshape(count, 2 * height, 2 * width, depth)
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _up_shifted(x, kernel), (x, kernel)
-
-
-def _backward(kept: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each kernel place meets one shifted quarter of the output, so its slope is a slice: two products of all of them.
-
-    Left to JAX, each of the slices becomes an array as large as all of them, mostly zeros: 17 times slower.
-    """
-    x, kernel = kept
-    size, _, channels, depth = kernel.shape
+def _spread_at_once(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The four pixels of each 2x2 square by one convolution, whose kernel has zeros where a place does not reach."""
+    size, _, depth, channels = kernel.shape
     count, height, width, _ = x.shape
-    slope = slope.reshape(count, height, 2, width, 2, depth)
-    parities, places = taps(size), {}
-    before, after = _reach(parities)
-    for p in (0, 1):
-        for q in (0, 1):
-            quarter = jnp.pad(slope[:, :, p, :, q], [(0, 0), (after, before), (after, before), (0, 0)])
-            for down, row in parities[p]:
-                for right, col in parities[q]:
-                    top, left = after - down, after - right
-                    places[row, col] = quarter[:, top : top + height, left : left + width]
-    slopes = jnp.concatenate([places[row, col] for row in range(size) for col in range(size)], -1)
-    of_kernel = x.reshape(-1, channels).T @ slopes.reshape(-1, slopes.shape[-1])
-    of_kernel = of_kernel.reshape(channels, size, size, depth).transpose(1, 2, 0, 3)
-    return slopes @ _matrix(kernel).T, of_kernel.astype(kernel.dtype)
-
-
-_up_shifted.defvjp(_forward, _backward)
-
-
-def _matrix(kernel: jax.Array) -> jax.Array:
-    """(k, k, C, D) to (C, k * k * D)."""
-    return kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+    place, parity, row = np.array([(s, p, r) for p, pairs in enumerate(taps(size)) for s, r in pairs]).T
+    before, after = -place.min(), place.max()
+    side, place = before + after + 1, place + before
+    wide = jnp.zeros((side, side, channels, 2, 2, depth), kernel.dtype)
+    at = (place[:, None], place[None], slice(None), parity[:, None], parity[None])
+    wide = wide.at[at].set(kernel.transpose(0, 1, 3, 2)[row[:, None], row[None]])
+    wide = wide.reshape(side, side, channels, 4 * depth)
+    x = jax.lax.conv_general_dilated(x, wide, (1, 1), [(before, after)] * 2, dimension_numbers=LAYOUT)
+    x = x.reshape(count, height, width, 2, 2, depth).transpose(0, 1, 3, 2, 4, 5)  # (N, H, 2, W, 2, D)
+    return x.reshape(count, 2 * height, 2 * width, depth)

@@ -1,4 +1,4 @@
-"""Transposed convolutions without the zeros: upstream's numbers, forward and backward, from upstream's parameters."""
+"""Convolutions of stride 2 without the zeros: upstream's numbers, forward and backward, from upstream's parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +29,12 @@ def run(fast, cases, channels, size=(6, 8)):
     x = rng.normal(size=(2, *size, channels)).astype(np.float32)
     params, layers = {}, []
     for i, (kernel, kwargs) in enumerate(cases):
-        shape = (kernel, kernel, channels // kwargs.get("groups", 1), 6)
+        kwargs = {"stride": 2, "depth": 6, **kwargs}
+        depth, stride = kwargs.pop("depth"), kwargs.pop("stride")
+        shape = (kernel, kernel, channels // kwargs.get("groups", 1), depth)
         params[f"conv{i}/kernel"] = rng.normal(size=shape).astype(np.float32)
-        params[f"conv{i}/bias"] = rng.normal(size=6).astype(np.float32)
-        kwargs = {"stride": 2, **kwargs}
-        layers.append(nets.Conv2D(6, kernel, kwargs.pop("stride"), **kwargs, name=f"conv{i}"))
+        params[f"conv{i}/bias"] = rng.normal(size=depth).astype(np.float32)
+        layers.append(nets.Conv2D(depth, kernel, stride, **kwargs, name=f"conv{i}"))
 
     def loss(params, xs):
         outs = nj.pure(lambda: [layer(x) for layer, x in zip(layers, xs, strict=True)])(params, seed=0)[1]
@@ -42,49 +43,75 @@ def run(fast, cases, channels, size=(6, 8)):
     return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, [x] * len(layers))
 
 
-@pytest.mark.parametrize("channels", [3, 40])
-def test_same_numbers(channels):
-    """All kernels; 40 channels take the other way of computing it."""
-    cases = [(kernel, dict(transp=True)) for kernel in (2, 3, 4, 5, 6)]
+# Kernel sizes and the channels of an image before and after: each way of computing it, halving and doubling.
+WAYS = [(kernel, 3, 6) for kernel in (2, 3, 4, 5, 6)] + [(kernel, 24, 20) for kernel in (2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("transp", [False, True])
+@pytest.mark.parametrize("channels", [3, 24])
+def test_same_numbers(channels, transp):
+    cases = [(kernel, dict(transp=transp, depth=after)) for kernel, before, after in WAYS if before == channels]
     ours, theirs = run(True, cases, channels), run(False, cases, channels)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=4e-6 * max(1, np.abs(b).max()))
     jax.tree.map(close, ours, theirs)
 
 
-def test_gradients_need_no_more_memory_than_a_few_products():
+def test_low_precision_stays_low(monkeypatch):
+    monkeypatch.setattr(nets, "COMPUTE_DTYPE", jnp.bfloat16)
+    x, kernel = jnp.ones((2, 8, 8, 24), jnp.bfloat16), jnp.ones((4, 4, 24, 20), jnp.bfloat16)
+    for way in (speedups.conv_down, speedups.conv_up):
+        out, slope = jax.vjp(way, x, kernel)
+        assert {leaf.dtype for leaf in (out, *slope(out))} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("way", [speedups.conv_up, speedups.conv_down])
+def test_gradients_need_no_more_memory_than_a_few_products(way):
     """Sixteen slices, each with a slope as large as the whole product, once took 23 times its memory."""
-    x, kernel, slope = jnp.ones((8, 8, 8, 32)), jnp.ones((4, 4, 32, 16)), jnp.ones((8, 16, 16, 16))
-    both = jax.jit(lambda x, kernel, slope: jax.vjp(speedups.conv_up, x, kernel)[1](slope))
-    product = 4 * 8 * 8 * 8 * 16 * 16  # bytes of (N, H, W, k * k * D)
-    assert both.lower(x, kernel, slope).compile().memory_analysis().temp_size_in_bytes < 6 * product
+    x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((4, 4, 32, 24))
+    both = jax.jit(lambda x, kernel: jax.vjp(way, x, kernel)[1](way(x, kernel)))
+    product = 4 * 8 * 8 * 8 * 16 * 32  # bytes of the kernel's places in each of its windows: (N, H, W, k * k * C)
+    assert both.lower(x, kernel).compile().memory_analysis().temp_size_in_bytes < 6 * product
 
 
-def test_both_ways_are_exercised(monkeypatch):
-    x = jnp.ones((1, 4, 4, 8))
-    calls = []
-    monkeypatch.setattr(speedups, "_up_convolved", lambda *a: calls.append("convolved"))
-    monkeypatch.setattr(speedups, "_up_shifted", lambda *a: calls.append("shifted"))
-    speedups.conv_up(x, jnp.ones((4, 4, 8, 7)))
-    speedups.conv_up(jnp.ones((1, 4, 4, 40)), jnp.ones((4, 4, 40, 7)))
-    assert calls == ["convolved", "shifted"]
+WHICH = {
+    "_folded": (speedups.conv_down, 3, 24),
+    "_strided": (speedups.conv_down, 24, 24),
+    "_spread_at_once": (speedups.conv_up, 24, 3),
+    "_spread_in_four": (speedups.conv_up, 24, 24),
+}
+
+
+@pytest.mark.parametrize("name", WHICH)
+def test_each_way_is_exercised(monkeypatch, name):
+    called = []
+    for other in WHICH:
+        real = getattr(speedups, other)
+        monkeypatch.setattr(speedups, other, lambda *a, real=real, other=other: called.append(other) or real(*a))
+    way, before, after = WHICH[name]
+    way(jnp.ones((1, 4, 4, before)), jnp.ones((4, 4, before, after)))
+    assert called == [name]
 
 
 def test_other_convolutions_stay_upstreams(monkeypatch):
-    monkeypatch.setattr(speedups, "conv_up", None)  # would raise
-    cases = [(4, dict()), (4, dict(stride=1)), (4, dict(groups=2)), (4, dict(pad="valid")), (1, dict())]
+    for way in ("conv_up", "conv_down"):
+        monkeypatch.setattr(speedups, way, None)  # would raise
+    cases = [(4, dict(stride=1)), (4, dict(stride=3)), (4, dict(groups=2)), (4, dict(pad="valid")), (1, dict())]
     jax.tree.map(np.testing.assert_array_equal, run(True, cases, 4), run(False, cases, 4))
+    odd = [(4, dict())]
+    jax.tree.map(np.testing.assert_array_equal, run(True, odd, 4, (7, 8)), run(False, odd, 4, (7, 8)))
 
 
 def test_the_switch_switches(monkeypatch):
     called = []
-    real = speedups.conv_up
-    monkeypatch.setattr(speedups, "conv_up", lambda *a: called.append(1) or real(*a))
-    up = [(4, dict(transp=True))]
-    run(False, up, 3)
+    for way in ("conv_up", "conv_down"):
+        real = getattr(speedups, way)
+        monkeypatch.setattr(speedups, way, lambda *a, real=real, way=way: called.append(way) or real(*a))
+    both = [(4, dict(transp=True)), (4, dict())]
+    run(False, both, 3)
     assert not called
-    run(True, up, 3)
-    assert called
+    run(True, both, 3)
+    assert set(called) == {"conv_up", "conv_down"}
     apply(fast_convs=False)
     assert nets.Conv2D.__call__ is speedups._upstream
     apply()
