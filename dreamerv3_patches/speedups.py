@@ -22,6 +22,7 @@ import numpy as np
 _upstream = nets.Conv2D.__call__
 COLOURS = 4  # up to here an image's channels are too few for XLA's strided convolution to fill a vector with
 FEW_CHANNELS = 16  # up to here one larger convolution with zeros in its kernel beats four without (docs/performance.md)
+IMAGES = 32  # of a batch, whose part of a kernel's slope is computed at once on a CPU
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -91,8 +92,14 @@ def _spread(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _slope_of_kernel(large: jax.Array, small: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Slope of both operations by their kernel, which XLA's own convolution computes well."""
-    return jax.vjp(lambda kernel: _strided(large, kernel), kernel)[1](small)[0]
+    """Slope of both operations by their kernel: the sum over parts of the batch.
+
+    XLA makes it one convolution whose channels are the batch's images; on a CPU that takes up to four times as long for
+    a thousand images at once as for as many in parts. Written out, since in a loop XLA computes it on one thread.
+    """
+    part = IMAGES if jax.default_backend() == "cpu" else len(large)
+    slope = lambda large, small: jax.vjp(lambda kernel: _strided(large, kernel), kernel)[1](small)[0]
+    return sum(slope(large[at : at + part], small[at : at + part]) for at in range(0, len(large), part))
 
 
 def _kept(operation: Any) -> Any:

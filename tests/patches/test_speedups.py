@@ -26,7 +26,7 @@ def run(fast, cases, channels, size=(6, 8)):
     """For each (kernel, settings): output and gradients by parameters and by input, all compiled at once."""
     speedups.set_fast_convs(fast)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, *size, channels)).astype(np.float32)
+    x = rng.normal(size=(3, *size, channels)).astype(np.float32)
     params, layers = {}, []
     for i, (kernel, kwargs) in enumerate(cases):
         kwargs = {"stride": 2, "depth": 6, **kwargs}
@@ -49,7 +49,9 @@ WAYS = [(kernel, 3, 6) for kernel in (2, 3, 4, 5, 6)] + [(kernel, 24, 20) for ke
 
 @pytest.mark.parametrize("transp", [False, True])
 @pytest.mark.parametrize("channels", [3, 24])
-def test_same_numbers(channels, transp):
+@pytest.mark.parametrize("part", [32, 2])
+def test_same_numbers(channels, transp, part, monkeypatch):
+    monkeypatch.setattr(speedups, "IMAGES", part)  # the batch has three: one part, or two of which the last is shorter
     cases = [(kernel, dict(transp=transp, depth=after)) for kernel, before, after in WAYS if before == channels]
     ours, theirs = run(True, cases, channels), run(False, cases, channels)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
