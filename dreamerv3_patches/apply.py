@@ -24,11 +24,11 @@ def require() -> None:
 
 
 def apply(fast_convs: bool | None = None) -> None:
-    """Puts the repairs on the official code, once, and switches the speed-ups.
+    """Puts the repairs and the shorter start on the official code, once, and switches the speed-ups.
 
     Args:
-        fast_convs: Strided convolutions as matrix products (True) or as upstream writes them (False); None leaves
-            them as they are. Takes effect for what is compiled afterwards.
+        fast_convs: Convolutions of stride 2 without zeros in the image (True) or as upstream writes them (False); None
+            leaves them as they are. Takes effect for what is compiled afterwards.
 
     Raises:
         UserError: The official code is not installed.
@@ -36,9 +36,10 @@ def apply(fast_convs: bool | None = None) -> None:
     global _applied
     require()
     if not _applied:
-        from dreamerv3_patches import repairs
+        from dreamerv3_patches import initialising, repairs
 
         repairs.install()
+        initialising.install()
         _applied = True
     if fast_convs is not None:
         from dreamerv3_patches import speedups

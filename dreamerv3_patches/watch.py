@@ -32,7 +32,7 @@ WATCHED = {
     ),
     "embodied.jax.opt:Optimizer": (
         "70aad1dcf2d8974285b34294ab35cc21f3764da8d6f6a52e64821d2d68a7aa52",
-        "model.Model, forward_backward.ForwardBackward",
+        "model.Model, forward_backward.ForwardBackward, initialising",
     ),
     "embodied.jax.nets:Conv2D": ("c3bb36d5362e546ce6f6752b21250150152c11eef49609276274cc2381c887a8", "speedups"),
     "embodied.core.driver:Driver": (
@@ -69,6 +69,7 @@ WATCHED = {
         "f63324a9feef5739ecdd28a48534ca884d33e9ef29e5de2a6907e1c759a150b7",
         "forward_backward.ForwardBackward",
     ),
+    "ninjax.ninjax:grad": ("59eec50e228f223c7a465086e85289cf29733cd52039ed47dfa4c1898cf6a26c", "initialising"),
     "ninjax.ninjax:cond": (
         "a2c196f93e0da34757f9403838f3715ee1cb1604615f74d37dde8fcc5cdb5947",
         "model.Model, forward_backward.ForwardBackward",
