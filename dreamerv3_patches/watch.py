@@ -12,7 +12,7 @@ import inspect
 WATCHED = {
     "embodied.jax.transform:init": (
         "750fc53b629586ebd0af4b01dd84c4482927fe607be28135aaf5a426205a0c75",
-        "repairs.repair_jit",
+        "repairs.repair_jit, initialising",
     ),
     "embodied.jax.transform:apply": (
         "0abe892238f9a7a0974895e1d41ec46755026ab85f1b7bb7a23955b8095381c5",

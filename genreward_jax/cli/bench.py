@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ ITEMS = {
     "8": ("growth", False),
 }
 COMPARED = ("preset", "configs", "method", "run.envs", "patches.fast_convs")  # flags in which the variants differ
+AT_ONCE = 2  # items of a quick run, whose figures mean nothing
 GRACE = 60.0  # seconds that an interrupted item has to end what it started
 USAGE = "[--quick | --full] [--items N ...] [--out FOLDER] [-- --any.flag VALUE ...]"
 
@@ -116,17 +118,25 @@ def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path, see
 
     report = {"date": time.strftime("%Y-%m-%d %H:%M"), "scale": scale, "flags": flags, "seed": seed}
     report |= {"commit": provenance.commit(), **machine.describe(), "versions": provenance.versions(), "items": {}}
-    codes, begun = [], time.time()
+    codes, begun, running = [], time.time(), []
     # A log wants no bar, but the lines that say which item it is.
     bar = tqdm(total=len(chosen), unit="item", dynamic_ncols=True, disable=None if scale == "full" else True)
-    with bar:
-        for count, number in enumerate(chosen):
-            _say(f"[{count + 1}/{len(chosen)}] item {number}, after {time.time() - begun:.0f} s")
-            code, measured = _item(number, scale, flags, out)
-            codes.append(code)
-            report["items"] |= {number: measured} if measured else {}
-            write_json(out / "bench.json", report)
-            bar.update()
+
+    def measured(number: str) -> tuple[int, dict[str, Any]]:
+        _say(f"[{chosen.index(number) + 1}/{len(chosen)}] item {number}, after {time.time() - begun:.0f} s")
+        return _item(number, scale, flags, out, running)
+
+    with bar, ThreadPoolExecutor(AT_ONCE if scale == "quick" else 1) as pool:
+        try:
+            for number, (code, found) in zip(chosen, pool.map(measured, chosen), strict=True):
+                codes.append(code)
+                report["items"] |= {number: found} if found else {}
+                write_json(out / "bench.json", report)
+                bar.update()
+        except BaseException:  # Ctrl-C reaches them too, and they may have training runs to end before they go
+            pool.shutdown(wait=False, cancel_futures=True)
+            [_end(process) for process in running]
+            raise
     write_text(out / "bench.md", markdown(report["items"]))
     print(table(report["items"]))
     origin = f"commit {report['commit'] or 'unknown'}, {report['machine']}"
@@ -134,19 +144,26 @@ def _measure_all(chosen: list[str], scale: str, flags: list[str], out: Path, see
     return 2 if 2 in codes else 1 if any(codes) else 0
 
 
-def _item(number: str, scale: str, flags: list[str], out: Path) -> tuple[int, dict[str, Any]]:
+def _item(
+    number: str, scale: str, flags: list[str], out: Path, running: list[subprocess.Popen]
+) -> tuple[int, dict[str, Any]]:
     """Measures an item in a process of its own; gives its exit code and what bench.json holds of it, {} if it failed.
 
-    What that process says is kept in a log, and passed on as it says it, until the item is measured.
+    What that process says is kept in a log, and passed on as it says it, until the item is measured. The process is
+    among ``running``.
     """
     found, log = out / f"item{number}.json", out / f"item{number}.log"
     found.unlink(missing_ok=True)
     command = [sys.executable, "-W", "ignore", "-m", "genreward_jax", "bench", "--child", number, "--out", str(out)]
     command += {"quick": ["--quick"], "full": ["--full"], "default": []}[scale] + ["--", *flags]
     with log.open("w") as file:
-        code = _passing_on(
-            subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace"), file
-        )
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace")
+        running.append(process)
+        with process.stderr:
+            for line in process.stderr:
+                print(line, end="", file=file, flush=True)
+                _say(line.rstrip("\n"))
+        code = process.wait()
     if code or not found.exists():
         _say(f"Item {number} failed (exit code {code}); {log} has what it said.")
         return code or 1, {}
@@ -156,20 +173,13 @@ def _item(number: str, scale: str, flags: list[str], out: Path) -> tuple[int, di
     return 0, measured
 
 
-def _passing_on(process: subprocess.Popen, log: Any) -> int:
-    """Shows a process's errors and writes them to its log as well; returns its exit code when it has ended."""
-    try:
-        for line in process.stderr:
-            print(line, end="", file=log, flush=True)
-            _say(line.rstrip("\n"))
-    finally:  # Ctrl-C reaches the process too, and it may have a training run to end before it goes
-        for urge in (lambda: None, partial(process.send_signal, signal.SIGINT), process.kill):
-            urge()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-                break
-        process.stderr.close()
-    return process.wait()
+def _end(process: subprocess.Popen) -> None:
+    """Waits for a process that Ctrl-C has reached, asks one that it has not, and kills one that stays."""
+    for urge in (lambda: None, partial(process.send_signal, signal.SIGINT), process.kill):
+        urge()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            return
 
 
 def _say(text: str) -> None:

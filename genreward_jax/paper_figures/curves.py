@@ -33,6 +33,8 @@ BY_METHOD = {
 }
 OTHERS = ("#3f8f5b", "#a04a8c", "#b8932f", "#4aa3a3", "#c25b86", "#5a6470")
 LABELS = {"return": "return (dense reward)", "success": "success"}
+LINE, WIDER = 1.8, 2.2  # points; a line beneath others is so much wider for each of them
+SEEN = 0.01  # of the range of a panel's lines: what is closer than that lies on each other
 COLUMNS = ("panel", "task", "line", "statistic", "key", "step", "middle", "low", "high", "seeds", "episodes")
 EPISODES = ("run", "task", "env_reward", "method", "seed", "step", "episode", "return", "success")
 
@@ -133,9 +135,11 @@ def _panel(axes: Any, panel: Panel, key: str, chosen: Mapping[str, str]) -> None
     if panel.statistic == "iqm":
         axes.set_facecolor("#f5f7f9")
     curves = panel.curves[key]
+    covered = covered_by(curves)
     for label, curve in curves.items():
-        marked = "o-" if len(curve.steps) <= 12 else "-"
-        axes.plot(curve.steps, curve.middle, marked, color=chosen[label], markersize=3.5, linewidth=1.8)
+        marked, wider = "o-" if len(curve.steps) <= 12 else "-", WIDER * covered[label]
+        width, size = LINE + wider, 3.5 + wider
+        axes.plot(curve.steps, curve.middle, marked, color=chosen[label], markersize=size, linewidth=width)
         # A deviation of ones and zeros leaves the scale; the table has it.
         if np.isfinite(curve.low).any() and (key == "return" or panel.statistic == "iqm"):
             axes.fill_between(curve.steps, curve.low, curve.high, color=chosen[label], alpha=0.13, linewidth=0)
@@ -153,6 +157,19 @@ def _panel(axes: Any, panel: Panel, key: str, chosen: Mapping[str, str]) -> None
     edges = [x for curve in curves.values() for x in (*curve.middle, *curve.low, *curve.high)]
     low, high = single.limits(edges)
     _printed(axes, panel.printed, chosen, (low, high))
+
+
+def covered_by(curves: Mapping[str, Curve]) -> dict[str, int]:
+    """How many of the lines drawn after each one hide it: equal to it everywhere, as far as one can see."""
+    values = [x for curve in curves.values() for x in curve.middle if np.isfinite(x)]
+    seen = max(SEEN * (max(values) - min(values)), 1e-9) if values else 0.0
+
+    def hides(one: Curve, other: Curve) -> bool:
+        same = len(one.steps) == len(other.steps) and np.array_equal(one.steps, other.steps)
+        return same and bool(np.allclose(one.middle, other.middle, rtol=0, atol=seen, equal_nan=True))
+
+    drawn = list(curves.values())
+    return {label: sum(hides(drawn[i], later) for later in drawn[i + 1 :]) for i, label in enumerate(curves)}
 
 
 def _printed(axes: Any, printed: Mapping[str, float], chosen: Mapping[str, str], limits: tuple[float, float]) -> None:
@@ -236,6 +253,9 @@ def said(matched: Matched) -> list[str]:
     apart = _without_common_steps(matched)
     if apart:
         lines.append(f"no mean is drawn where seeds share no evaluation step: {', '.join(apart)}")
+    panels = [panel for group in matched.figure.groups for panel in panels_of(matched.figure, group, matched.runs)]
+    if any(count for panel in panels for key in KEYS for count in covered_by(panel.curves[key]).values()):
+        lines.append("lines that lie on each other are drawn wider, the first widest")
     if matched.figure.printed:
         marks = "triangles, or words where the curves are far below"
         lines.append(f"{marks}: what the paper prints of the end of its curves (section 4.2)")

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from unittest.mock import Mock
 
 import pytest
@@ -79,21 +80,32 @@ def test_all_items_have_a_bar_on_a_terminal(size, shown, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_item_may_end_what_it_started(tmp_path, monkeypatch):
-    """A child that is told nothing is interrupted, and only then killed."""
+    """A child that is told nothing is interrupted, and only then killed; nothing is begun after it."""
     monkeypatch.setattr(bench, "GRACE", 5.0)
     tidies = f"""
-import pathlib, sys, time
+import pathlib, time
 try:
-    print("ready", file=sys.stderr, flush=True)
+    pathlib.Path({str(tmp_path / "ready")!r}).touch()
     time.sleep(600)
 finally:
     pathlib.Path({str(tmp_path / "tidy")!r}).touch()
 """
-    monkeypatch.setattr(bench, "_say", Mock(side_effect=KeyboardInterrupt))
-    child = subprocess.Popen([sys.executable, "-c", tidies], stderr=subprocess.PIPE, text=True)
+    begun = []
+
+    def measure(number, scale, flags, out, running):
+        begun.append(number)
+        if number == "2":
+            running.append(subprocess.Popen([sys.executable, "-c", tidies]))
+            return running[0].wait(), {}
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        return 0, {}
+
+    monkeypatch.setattr(bench, "_item", measure)
+    monkeypatch.setattr("genreward_jax.rundir.write_json", Mock(side_effect=KeyboardInterrupt))  # after the first item
     with pytest.raises(KeyboardInterrupt):
-        bench._passing_on(child, io.StringIO())
-    assert (tmp_path / "tidy").exists() and child.poll() is not None
+        bench.run(["--quick", "--items", "1", "2", "3", "4", "--out", str(tmp_path)])
+    assert (tmp_path / "tidy").exists() and "4" not in begun
 
 
 def test_a_figure_that_is_no_number_fails_its_item(tmp_path, monkeypatch):

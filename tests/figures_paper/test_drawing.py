@@ -18,6 +18,7 @@ from genreward_jax.figures import style
 from genreward_jax.paper_figures import curves, pictures, plan, reproduce, runs, sheet, table
 from genreward_jax.paper_figures.caption import caption
 from genreward_jax.paper_figures.match import match
+from genreward_jax.paper_figures.statistics import Curve
 from tests.figures_paper.conftest import flags, write_run, write_videos
 
 EPISODES = {0: [1.0, 2.0], 300: [30.0, 10.0], 600: [50.0, 150.0]}
@@ -273,3 +274,14 @@ def test_the_table_is_the_registrys(tmp_path):
     assert "| mine | `mine` | yes | no | no | text |  |  |" in table.markdown(found)
     with pytest.raises(Exception, match="declares its `properties`"):
         table.rows({"none": {}})
+
+
+def line(*values):
+    return Curve(np.arange(len(values)), np.array(values, float), np.array([]), np.array([]), 1, np.ones(len(values)))
+
+
+def test_a_line_beneath_others_is_told_and_drawn_wider():
+    nan = float("nan")
+    lines = {"a": line(0, 5, nan), "b": line(0, 10, nan), "c": line(0.05, 5, nan), "d": line(0, 5), "e": line(0, 5, 1)}
+    assert curves.covered_by(lines) == {"a": 1, "b": 0, "c": 0, "d": 0, "e": 0}
+    assert curves.covered_by({}) == {} and curves.covered_by({"a": line(0, 0), "b": line(0, 0)}) == {"a": 1, "b": 0}

@@ -11,9 +11,9 @@ from dreamerv3_patches.agent import make_agent
 from tests.patches.tiny_agent import ACT, OBS, fb_section, settings
 
 
-def parameters(objective):
+def parameters(objective, config=None):
     fb = fb_section(objective=objective, dino_every=1) if objective else None
-    agent = make_agent(OBS, ACT, settings(), fb=fb, reward_interval=3)
+    agent = make_agent(OBS, ACT, config or settings(), fb=fb, reward_interval=3)
     return jax.device_get(agent.params), agent.train_params_sharding
 
 
@@ -28,6 +28,17 @@ def test_parameters_are_upstreams_to_the_bit(objective, monkeypatch):
     for key, value in ours.items():
         np.testing.assert_array_equal(value, theirs[key], err_msg=key)
         assert value.dtype == theirs[key].dtype
+
+
+def test_a_program_that_is_not_polished_draws_the_same(monkeypatch):
+    """With XLA's optimizations, which the agents of other tests go without."""
+    config = settings().update({"jax.debug": False})
+    ours, _ = parameters("", config)
+    monkeypatch.setattr(initialising, "ONCE", {})
+    jax.clear_caches()
+    theirs, _ = parameters("", config)
+    for key, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[key], err_msg=key)
 
 
 def test_nothing_is_differentiated_for_them(monkeypatch):
