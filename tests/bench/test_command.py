@@ -97,7 +97,7 @@ finally:
         if number == "2":
             running.append(subprocess.Popen([sys.executable, "-c", tidies]))
             return running[0].wait(), {}
-        while not (tmp_path / "ready").exists():
+        while not (tmp_path / {"1": "ready"}.get(number, "tidy")).exists():
             time.sleep(0.01)
         return 0, {}
 
