@@ -1,12 +1,13 @@
 """The set-up: its steps, when it is done, and that it mends what was broken off."""
 
+import importlib.util
 import json
 import sys
 
 import pytest
 
 from genreward_jax import bootstrap, machine
-from genreward_jax.bootstrap import Setup, half_installed, pinned
+from genreward_jax.bootstrap import IMPORTED, Setup, half_installed, pinned
 from genreward_jax.machine import SetupError
 
 
@@ -81,6 +82,7 @@ class Recorder(Setup):
 def cpu_machine(monkeypatch):
     monkeypatch.setattr(machine, "mend_system", lambda python, say: None)
     monkeypatch.setattr(machine, "nvidia_smi", lambda: "")
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
 
 
 def test_steps_in_order_and_noted_at_the_end(checkout, cpu_machine, capsys):
@@ -92,6 +94,16 @@ def test_steps_in_order_and_noted_at_the_end(checkout, cpu_machine, capsys):
     assert names[2].endswith("--no-build-isolation --config-settings editable_mode=compat -e .[dev]")
     assert Setup(checkout).is_done()
     assert "Set up in" in capsys.readouterr().out
+
+
+def test_where_python_may_keep_no_bytecode_it_is_made_once(checkout, cpu_machine, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    setup = Recorder(checkout)
+    setup.run()
+    flag, option, program = setup.steps[-1]
+    assert (flag, option) == ("-E", "-c")  # -E: the variable that forbids it does not count
+    names = program.removeprefix("import ").split(", ")
+    assert names == list(IMPORTED) and all(importlib.util.find_spec(name) for name in names)
 
 
 def test_torch_index_is_for_torch_alone(checkout, cpu_machine):
