@@ -41,7 +41,7 @@ class Scale:
 # An agent that compiles in seconds (jax.debug: XLA leaves most of its optimizations out), on short batches, since the
 # first train step waits for as many sequences in the replay.
 TINY = (
-    "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 8 --agent.*mults 1 2 --fb.dim 8 "
+    "--jax.debug True --agent.imag_length 2 --agent.*layers 1 --agent.*units 8 --agent.*mults 2 4 --fb.dim 8 "
     "--run.prefill 40 --batch_size 2 --batch_length 8"
 ).split()
 

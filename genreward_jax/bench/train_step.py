@@ -111,21 +111,20 @@ def steppers(
 def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
     """Milliseconds of train step and policy call, medians of a round, variants in turns."""
     item = Item("one train step and one policy call")
-    methods = {UPSTREAM: "none", FROZEN: "genreward"}
-    methods |= {} if scale.name == "quick" else {OURS: "none", LEARNING: "genreward"}
+    methods = {OURS: "none", FROZEN: "genreward"}  # item 1 has compiled both, where it was before this one
+    methods |= {} if scale.name == "quick" else {UPSTREAM: "none", LEARNING: "genreward"}
     methods |= {PLUS: "genreward_plus"} if scale.name == "full" else {}
-    base = OURS if OURS in methods else FROZEN
     config = lambda name: configuration(scale.preset, methods[name], flags, **(PLAIN if name == UPSTREAM else {}))
     made = steppers({name: config(name) for name in methods}, (FROZEN,), say)
-    best = floor.Best.measured(config(base).jax.compute_dtype, scale.name == "quick")
+    best = floor.Best.measured(config(OURS).jax.compute_dtype, scale.name == "quick")
     for what, calls in (("train", scale.steps), ("act", CALLS)):
         found = in_turns({name: one.median(what, calls) for name, one in made.items()}, scale.step_rounds, say)
         title = {"train": "train step", "act": "policy call"}[what]
         item.figures += [Figure(f"{title}, {name}", "ms", values) for name, values in found.items()]
         pairs = [(OURS, UPSTREAM, None), (FROZEN, UPSTREAM, GOAL), (FROZEN, OURS, GOAL)]
         pairs += [(name, OURS, None) for name in (LEARNING, PLUS)]
-        cost = made[base].train_cost() if what == "train" else made[base].policy_cost()
-        item.figures.append(best.figure(f"{title}, {base}", *cost))
+        cost = made[OURS].train_cost() if what == "train" else made[OURS].policy_cost()
+        item.figures.append(best.figure(f"{title}, {OURS}", *cost))
         for one, other, goal in pairs:
             if one in found and other in found:
                 ratio = quotients(found[other], found[one])
