@@ -30,8 +30,10 @@ def configuration(scale: Scale, method: str, envs: int, logdir: Path, flags: lis
     argv = ["--preset", scale.preset, "--task", TASK, *flags, "--method", method, "--run.envs", str(envs)]
     argv += ["--logdir", str(logdir), "--run.progress", "False", "--run.plots", "False", "--eval.first_episodes", "0"]
     config = config_lib.parse(argv)
-    quality = resolve_quality(config.env.metaworld.quality)
-    return config.update({"env.metaworld.quality": quality})
+    changes = {"env.metaworld.quality": resolve_quality(config.env.metaworld.quality)}
+    if scale.name != "quick":  # random steps, which cost no train steps, up to where rewards fall inside the rounds
+        changes["run.prefill"] = (config.reward.interval + config.reward.interval // 4) * envs
+    return config.update(changes)
 
 
 class Contestant:
@@ -87,9 +89,10 @@ class Contestant:
         return self.play(paid * self.interval * self.config.run.envs)
 
     def warm(self) -> None:
-        """Plays past the next reward, by so much that those of later rounds fall inside them and not at their ends."""
+        """Plays past the next reward, unless the last is so long ago that those of later rounds fall inside them."""
         since = self.rewarding.shaper.workers[0].step % self.interval
-        self.play((self.interval - since + self.interval // 4) * self.config.run.envs)
+        if not self.interval // 4 <= since <= self.interval // 2:
+            self.play((self.interval - since + self.interval // 4) * self.config.run.envs)
         self.rewarding.shaper.latency_ms.clear()
 
     def close(self) -> None:

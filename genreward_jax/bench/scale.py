@@ -47,6 +47,6 @@ TINY = (
 
 SCALES = {
     "quick": Scale("quick", "smoke", (1,), 1, 1, 1, 1, (1, 2), 1, tuple(TINY)),
-    "default": Scale("default", "cpu", (1, 4), 1, 3, 2, 6, (1, 4, 16), 2),
+    "default": Scale("default", "cpu", (1, 4), 1, 3, 2, 4, (1, 4, 16), 1),
     "full": Scale("full", "cpu", (1, 4, 16), 2, 8, 4, 12, (1, 2, 4, 8, 16), 5),
 }

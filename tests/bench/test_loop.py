@@ -32,7 +32,7 @@ class Played(loop.Contestant):
 
 @pytest.mark.parametrize("envs", [1, 4, 16])
 def test_each_environment_is_paid_once_in_each_round(envs):
-    contestant = Played(envs)
+    contestant = Played(envs, step=7)
     contestant.warm()
     shaper = contestant.rewarding.shaper
     assert contestant.worker.step % contestant.interval == 2  # the next reward falls into the round, not at its end
@@ -40,6 +40,12 @@ def test_each_environment_is_paid_once_in_each_round(envs):
     for number in (2, 3):
         contestant.round()
         assert shaper.paid == number * envs and contestant.played[-1] == 8 * envs
+
+
+def test_nothing_is_played_where_the_rewards_already_fall_inside_the_rounds():
+    contestant = Played(1, step=10)  # two steps after the reward at the eighth
+    contestant.warm()
+    assert not contestant.played and not contestant.rewarding.shaper.latency_ms
 
 
 @pytest.mark.parametrize("pays", [True, False])
@@ -93,9 +99,9 @@ def test_a_smoke_compiles_two_train_steps_only(monkeypatch, tmp_path):
     monkeypatch.setattr(floor.Best, "measured", classmethod(lambda cls, *a: cls(1.0, 1.0)))
     item = train_step.measure(SCALES["quick"], [], lambda text: None, tmp_path)
     assert {name: config.method for name, config in asked.items()} == {
-        train_step.UPSTREAM: "none",
+        train_step.OURS: "none",
         train_step.FROZEN: "genreward",
     }
     names = [figure.name for figure in item.figures]
-    ratio = f"speed of '{train_step.FROZEN}' by '{train_step.UPSTREAM}'"
+    ratio = f"speed of '{train_step.FROZEN}' by '{train_step.OURS}'"
     assert sum(ratio in name for name in names) == 2 and f"train step, {train_step.FROZEN}: floor" in names
