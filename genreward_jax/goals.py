@@ -170,7 +170,10 @@ def load_goal(folder: str | os.PathLike) -> Goal:
     if not (folder / "goal.json").is_file() or not (folder / "goal.safetensors").is_file():
         raise UserError(f"{folder} holds no goal (goal.json and goal.safetensors)")
     video, _ = read_video(folder / "goal.mp4")
-    return _load_data(folder, video)
+    try:
+        return _load_data(folder, video)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'goal.json'} is damaged ({error!r}): take the folder away.") from None
 
 
 def text_similarity(bridge: Any, frames: np.ndarray, prompts: tuple[str, ...]) -> np.ndarray:

@@ -47,9 +47,10 @@ def read(folder: Path) -> list[dict[str, str]]:
     """What :func:`keep` wrote, and nothing where a run is older than that or the file is damaged."""
     file = Path(folder) / "provenance.json"
     try:
-        return json.loads(file.read_text())
+        starts = json.loads(file.read_text())
     except (OSError, ValueError):
         return []
+    return [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
 
 
 def gpu() -> str:

@@ -40,7 +40,7 @@ def steps_of(logdir):
     return [line["step"] for line in lines if "episode/score" in line]
 
 
-def wait_for(condition, process, what, limit=300):
+def wait_for(condition, process, what, limit=600):
     """Waits until a condition holds while the process runs."""
     end = time.time() + limit
     while not condition():
@@ -85,7 +85,7 @@ def run(tmp_path_factory):
     story["killed_at"] = checkpoint_step(logdir)
 
     process = start(logdir)
-    story["output"], _ = process.communicate(timeout=400)
+    story["output"], _ = process.communicate(timeout=800)
     story["code"] = process.returncode
     return story
 

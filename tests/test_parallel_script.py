@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     assert process.returncode == 0, said
     stopped_at = checkpoint_step(logdir)
     process = start(logdir, *PARALLEL)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
     return {"logdir": logdir, "said": said, "stopped_at": stopped_at, "output": output, "children": children}
 

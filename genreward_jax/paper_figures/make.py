@@ -3,7 +3,7 @@
 import importlib
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genreward_jax.errors import UserError
@@ -23,12 +23,14 @@ class Drawn:
         files: That were written.
         missing: Of its runs, what they are and the command that makes each.
         reproduce: The make line that makes them all; '' where nothing is missing.
+        unscored: Runs that are left out, as they have no evaluation yet.
     """
 
     figure: Figure
     files: list[Path]
     missing: list[str]
     reproduce: str
+    unscored: list[Path] = field(default_factory=list)
 
 
 def draw(plan: Plan, name: str, runs_folder: Path, found: Sequence[Run], out: Path, preset: str = "") -> Drawn:
@@ -43,7 +45,7 @@ def draw(plan: Plan, name: str, runs_folder: Path, found: Sequence[Run], out: Pa
         preset: Only runs with this one; '' takes what is there.
 
     Raises:
-        UserError: There is no such figure, its runs do not go together, or one has no scores.
+        UserError: There is no such figure, its runs do not go together, or none of them has scores.
     """
     figure = plan.figure(name)
     stem = out / f"figure_{figure.name}"
@@ -55,13 +57,30 @@ def draw(plan: Plan, name: str, runs_folder: Path, found: Sequence[Run], out: Pa
     reproduce = f"make reproduce FIGURE={figure.name} PRESET={matched.preset}" if missing or figure.asks else ""
     if str(runs_folder) != default_runs(matched.preset):
         reproduce += f" RUNS={shlex.quote(str(runs_folder))}" if reproduce else ""
+    if plan.file != Plan.file:
+        reproduce += f" FLAGS={shlex.quote(f'--plan {shlex.quote(plan.file)}')}" if reproduce else ""
     if not matched.all:
         return Drawn(figure, [], missing, reproduce)
-    for run in matched.all:
-        run.scored()
+    unscored = _leave_out_unscored(matched)
     words: Callable[..., list[str]] = lambda *more: caption(plan, matched, *more)
     files = room.write(matched, stem, words)
-    return Drawn(figure, files, missing, reproduce)
+    return Drawn(figure, files, missing, reproduce, unscored)
+
+
+def _leave_out_unscored(matched: Matched) -> list[Path]:
+    """Takes runs without an evaluation out of a figure, and says so in its caption; gives their folders.
+
+    Raises:
+        UserError: No run has one.
+    """
+    unscored = [run for run in matched.all if not run.evaluations]
+    if len(unscored) == len(matched.all):
+        unscored[0].scored()
+    if unscored:
+        count = len(unscored)
+        matched.runs = {cell: [run for run in runs if run.evaluations] for cell, runs in matched.runs.items()}
+        matched.notes.append(f"left out, without an evaluation yet: {count} run{'s' * (count > 1)}")
+    return [run.path for run in unscored]
 
 
 def default_runs(preset: str) -> str:
@@ -88,7 +107,9 @@ def said(drawn: Drawn, most: int = 6) -> str:
         lines.append(f"  {count} run{'s are' if count > 1 else ' is'} missing; all of them: {drawn.reproduce}")
         lines += [f"    {line}" for line in drawn.missing[:most]]
         if count > most:
-            lines.append(f"    and {count - most} more: make figures FIGURE={figure.name} lists all")
+            listing = drawn.reproduce.replace("make reproduce", "make figures", 1)
+            lines.append(f"    and {count - most} more: {listing} lists all")
+    lines += [f"  left out, as it has no evaluation in scores.jsonl yet: {path}" for path in drawn.unscored]
     if figure.asks:
         lines.append(f"  {figure.asks}")
     return "\n".join(lines)

@@ -70,9 +70,14 @@ class Run:
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """All of them, by step; of two at the same step the later one."""
-        rows = [row for row in read_scores(self.path) if row.get("eval/score") is not None]
-        found = {self._nominal(int(row["step"])): row for row in rows}
-        return [_evaluation(step, row) for step, row in sorted(found.items())]
+        try:
+            rows = [row for row in read_scores(self.path) if row.get("eval/score") is not None]
+            found = {self._nominal(int(row["step"])): row for row in rows}
+            return [_evaluation(step, row) for step, row in sorted(found.items())]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path / 'scores.jsonl'} is damaged ({error}): mend it, or take the run away."
+            ) from None
 
     @property
     def finished(self) -> bool:
@@ -183,4 +188,10 @@ def _saved(file: Path) -> dict[str, Any] | None:
         if any((file.parent / name).exists() for name in ("scores.jsonl", "run.lock", "checkpoint")):
             raise UserError(f"{file} cannot be read: mend it, or take the run away.") from None
         return None
-    return flat if {"task", "method", "seed", "run.steps", "preset"} <= flat.keys() else None
+    if not {"task", "method", "seed", "run.steps", "preset"} <= flat.keys():
+        return None
+    suite = str(flat["task"]).split("_", 1)[0]
+    if not isinstance(flat["seed"], int) or f"env.{suite}.reward" not in _defaults():
+        has = f"the seed {flat['seed']!r} and the task {flat['task']!r}"
+        raise UserError(f"{file} has {has}, which no run has: mend it, or take the run away.")
+    return flat

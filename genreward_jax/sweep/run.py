@@ -63,7 +63,7 @@ def run_jobs(
     check_resources(resources)
     if len({job.name for job in jobs}) < len(jobs):
         raise UserError("Two runs of this sweep have the same name.")
-    out = str(out) if is_url(out) else str(Path(out).absolute())
+    out = str(out) if is_url(out) else str(Path(out).expanduser().absolute())
     results = {job.name: "finished" for job in jobs if is_done(join(out, job.name), job)}
     missing = [job for job in jobs if job.name not in results]
     say(f"{len(results)} of {len(jobs)} runs are finished already.")

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from genreward_jax import __main__ as program
+from genreward_jax import provenance
 from genreward_jax.config import read_yaml
 from genreward_jax.errors import UserError
 from genreward_jax.figures import style
+from genreward_jax.goals import load_goal
 from genreward_jax.paper_figures import curves, pictures, plan, reproduce, runs, sheet, table
 from genreward_jax.paper_figures.caption import caption
 from genreward_jax.paper_figures.match import match
@@ -54,6 +56,7 @@ def test_a_figure_is_drawn_from_what_is_there_and_the_rest_is_said(some, plan_fi
     given = ("figures", "--figure", "5", "--runs", some, "--out", tmp_path, "--plan", plan_file)
     code, out, _ = call(monkeypatch, capsys, *given)
     assert code == 0 and "3 runs are missing" in out and "make reproduce FIGURE=5 PRESET=smoke RUNS=" in out
+    assert f"FLAGS='--plan {plan_file}'" in out  # the command that makes them reads the same plan
     assert len(re.findall(r"^    python -m genreward_jax train .*--logdir", out, re.M)) == 3
     for ending in ("png", "pdf"):
         assert (tmp_path / f"figure_5.{ending}").stat().st_size > 10_000
@@ -201,6 +204,54 @@ def test_the_second_best_frame_has_its_own_goal_and_curve(some, plan_file, tmp_p
     assert {row["line"] for row in rows(tmp_path / "figure_A.csv")} == {"best", "second"}
     frames = rows(tmp_path / "figure_A_frames.csv")
     assert len(frames) == 18 and [row["rank"] for row in frames if row["chosen"] == "1"] == ["1", "1"]
+
+
+def test_a_run_without_scores_is_left_out_and_said(plan_file, tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "runs" / "dense", *flags(), returns=EPISODES)
+    write_run(tmp_path / "runs" / "begun", *flags(method="genreward"), returns={})
+    given = ("figures", "--figure", "5", "--runs", tmp_path / "runs", "--out", tmp_path, "--plan", plan_file)
+    code, out, _ = call(monkeypatch, capsys, *given)
+    assert code == 0 and f"no evaluation in scores.jsonl yet: {tmp_path / 'runs' / 'begun'}" in out
+    assert "without an evaluation yet: 1 run" in (tmp_path / "figure_5.txt").read_text()
+    assert {row["line"] for row in rows(tmp_path / "figure_5.csv")} == {"Dense"}
+
+
+def break_config(run, old, new):
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace(old, new))
+
+
+DAMAGES = {
+    "seed": ("config.yaml has the seed", lambda run: break_config(run, "seed: 0", "seed: abc")),
+    "task": ("config.yaml has the seed", lambda run: break_config(run, "metaworld_bin_picking", "foo")),
+    "scores": (
+        "scores.jsonl is damaged",
+        lambda run: (run / "scores.jsonl").write_text('{"step": "x", "eval/score": 1}\n'),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_run_is_a_sentence(name, plan_file, tmp_path, monkeypatch, capsys):
+    sentence, damage = DAMAGES[name]
+    damage(write_run(tmp_path / "runs" / "one", *flags(method="genreward"), returns=EPISODES))
+    given = ("figures", "--figure", "5", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--plan", plan_file)
+    code, _, said = call(monkeypatch, capsys, *given)
+    assert code == 2 and sentence in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[3]"])
+def test_a_damaged_goal_is_a_sentence(text, tmp_path):
+    write_videos(tmp_path)
+    (tmp_path / "goal" / "goal.json").write_text(text)
+    with pytest.raises(UserError, match="goal.json is damaged"):
+        load_goal(tmp_path / "goal")
+
+
+def test_provenance_of_another_form_is_none(tmp_path):
+    for text in ("[3]", "{", '{"commit": "x"}'):
+        (tmp_path / "provenance.json").write_text(text)
+        assert provenance.read(tmp_path) == []
 
 
 def test_wrong_input_is_a_sentence_and_exit_code_2(some, plan_file, tmp_path, monkeypatch, capsys):
