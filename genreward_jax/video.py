@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -108,7 +109,10 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, exact: bool = 
             output_params=["-crf", "0" if exact else "12", "-movflags", "+faststart", "-threads", "1"],
             ffmpeg_log_level="error",
         )
-        writer.send(None)
+        with warnings.catch_warnings():
+            # The library forks only to become the encoder at once, which JAX's warning of forks does not know.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            writer.send(None)
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))
         writer.close()

@@ -1,6 +1,8 @@
 """Goal videos in every form a user may have, and sentences for those that cannot be read."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +153,13 @@ def test_the_papers_public_goal_videos_are_read():
         frames, fps = video.read_video(path)
         assert frames.shape == (49, 480, 640, 3) and fps == 8
         assert video.fit(frames[:2], 64).shape == (2, 64, 64, 3)
+
+
+def test_writing_beside_jax_warns_of_no_fork(tmp_path):
+    """JAX warns of every fork once it runs; the encoder's is followed by its start at once."""
+    program = (
+        "import jax, numpy; from genreward_jax.video import write_video; jax.numpy.ones(1).block_until_ready(); "
+        f"write_video({str(tmp_path / 'a.mp4')!r}, numpy.zeros((2, 16, 16, 3), numpy.uint8), 8.0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "fork" not in done.stderr
