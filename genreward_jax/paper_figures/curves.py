@@ -58,8 +58,8 @@ class Panel:
     printed: Mapping[str, float]
 
 
-def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Sequence[Run]]) -> list[Panel]:
-    """A group's panels: one a task, and one of the interquartile mean over all of them."""
+def task_panels(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Sequence[Run]]) -> list[Panel]:
+    """A panel of each task of a group."""
     labels = [line.label for line in group.lines]
     made = []
     for task in group.tasks:
@@ -67,6 +67,12 @@ def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Seque
         found = {key: {label: mean_and_deviation(runs[task, label], key) for label in there} for key in KEYS}
         title = task.replace("_", " ").title()
         made.append(Panel(title, task, "mean", found, dict(figure.printed.get(task, {}))))
+    return made
+
+
+def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Sequence[Run]]) -> list[Panel]:
+    """A group's panels: one a task, and one of the interquartile mean over all of them."""
+    labels = [line.label for line in group.lines]
     found = {key: {} for key in KEYS}
     for label in labels:
         curves = {key: interquartile([runs.get((task, label), []) for task in group.tasks], key) for key in KEYS}
@@ -75,7 +81,7 @@ def panels_of(figure: Figure, group: Group, runs: Mapping[tuple[str, str], Seque
                 found[key][label] = curve
     count = len(group.tasks)
     title = f"interquartile mean, {count} tasks" if count > 1 else "interquartile mean"
-    return [*made, Panel(title, "" if count > 1 else group.tasks[0], "iqm", found, {})]
+    return [*task_panels(figure, group, runs), Panel(title, "" if count > 1 else group.tasks[0], "iqm", found, {})]
 
 
 def colours(group: Group, preset: str) -> dict[str, str]:
@@ -253,7 +259,7 @@ def said(matched: Matched) -> list[str]:
     apart = _without_common_steps(matched)
     if apart:
         lines.append(f"no mean is drawn where seeds share no evaluation step: {', '.join(apart)}")
-    panels = [panel for group in matched.figure.groups for panel in panels_of(matched.figure, group, matched.runs)]
+    panels = [panel for group in matched.figure.groups for panel in task_panels(matched.figure, group, matched.runs)]
     if any(count for panel in panels for key in KEYS for count in covered_by(panel.curves[key]).values()):
         lines.append("lines that lie on each other are drawn wider, the first widest")
     if matched.figure.printed:
