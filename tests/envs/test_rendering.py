@@ -126,12 +126,16 @@ def test_mujoco_gl_is_respected_and_checked(monkeypatch):
         rendering.choose_backend()
 
 
-@pytest.mark.parametrize("gpu,expected", [(True, "egl"), (False, "osmesa")])
-def test_without_mujoco_gl_the_gpu_decides_and_children_hear_of_it(monkeypatch, gpu, expected):
+@pytest.mark.parametrize(
+    "gpu,software,expected",
+    [(True, "osmesa", "egl"), (False, "osmesa", "osmesa"), (False, "egl", "egl"), (False, "", "osmesa")],
+)
+def test_without_mujoco_gl_the_gpu_decides_then_what_is_installed(monkeypatch, gpu, software, expected):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(rendering, "_nvidia_egl_works", lambda: gpu)
+    monkeypatch.setattr(rendering.machine, "opengl", lambda: software)
     assert rendering.choose_backend() == expected
-    assert rendering.os.environ["MUJOCO_GL"] == expected
+    assert rendering.os.environ["MUJOCO_GL"] == expected, "children hear of it"
 
 
 @pytest.mark.parametrize("renderer,quality", [("llvmpipe (LLVM 15)", "fast"), ("NVIDIA H200/PCIe/SSE2", "full")])
