@@ -5,7 +5,7 @@ from ruamel.yaml import YAML
 
 from genreward_jax.errors import UserError
 from genreward_jax.rundir import RunDirectory
-from genreward_jax.sweep import plan
+from genreward_jax.sweep import plan, run
 
 JOB = {"tasks": ["reach"], "methods": ["none"], "seeds": [0], "preset": "smoke"}
 
@@ -128,6 +128,14 @@ def test_a_run_is_finished_when_its_last_checkpoint_and_evaluation_are_there(fin
     assert plan.is_done(folder, job) and plan.is_done(f"file://{folder}", job)
     (folder / "scores.jsonl").write_text('{"step": 0, "eval/score": 1}\n{"step": 40, "episode/score": 2}\n')
     assert not plan.is_done(folder, job)
+
+
+def test_a_tilde_in_the_output_is_the_home_folder(finished, tmp_path, monkeypatch):
+    _, job = finished
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "ray_for_a_sweep", None)  # a run that is not found would be trained
+    assert run.run_jobs([job], f"~/{tmp_path.name}") == {job.name: "finished"}  # found there: nothing is left to run
 
 
 def test_an_earlier_checkpoint_is_not_the_end(finished):
