@@ -3,6 +3,7 @@
 import collections
 import json
 import re
+import sys
 from pathlib import Path
 
 import elements
@@ -44,13 +45,24 @@ class JSONLines:
             file.writelines(json.dumps({"step": step, **scalars}) + "\n" for step, scalars in lines.items())
 
 
+def _summary_writer() -> type:
+    """tensorboardX's writer, without torch: it imports that where it is installed, two seconds and hundreds of MB."""
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # an import of it fails, which tensorboardX takes for "not installed"
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return SummaryWriter
+
+
 class TensorBoard:
     """Scalars to TensorBoard event files, by tensorboardX (upstream's own output wants TensorFlow)."""
 
     def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder), flush_secs=10)
+        self.writer = _summary_writer()(str(folder), flush_secs=10)
 
     def __call__(self, summaries) -> None:
         for step, name, value in summaries:

@@ -92,6 +92,20 @@ def opengl(load=can_load) -> str:
     return ""
 
 
+NVIDIA_DEVICES = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
+GPU_DEVICES = (*NVIDIA_DEVICES, "/dev/dri", "/dev/dxg", "/dev/nvhost-gpu")  # any maker's, Windows' and Jetson's too
+
+
+def shows(devices: tuple) -> bool:
+    """Whether Linux shows one of these files."""
+    return any(os.path.exists(name) for name in devices)
+
+
+def surely_no_gpu(platform: str = sys.platform) -> bool:
+    """Whether no GPU can draw here: Linux shows a device for each. Elsewhere that cannot be told."""
+    return platform == "linux" and not shows(GPU_DEVICES)
+
+
 def nvidia_smi() -> str:
     """What ``nvidia-smi`` prints; '' where there is none or it fails."""
     return output_of(["nvidia-smi"])

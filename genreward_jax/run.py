@@ -12,7 +12,7 @@ from genreward_jax import loggers, parts
 from genreward_jax.artist import Artist
 from genreward_jax.checkpoint import Checkpoint
 from genreward_jax.episodes import EpisodeStats
-from genreward_jax.evaluation.episodes import each, play, said_success, summary
+from genreward_jax.evaluation.episodes import each, open_envs, play, said_success, summary
 from genreward_jax.progress import Progress
 from genreward_jax.replay import ShapedReplay
 from genreward_jax.rewarding import Rewarding
@@ -45,6 +45,7 @@ class Run:
     watch: Watch
     startup: Startup
     artist: Artist = field(default_factory=Artist)
+    evaluation_envs: Any = None  # of the first evaluation, opened while the agent was made
     latest: dict[str, float] = field(default_factory=dict)
     successes: deque[float] = field(default_factory=lambda: deque(maxlen=10))
     recent: deque[dict] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))  # observations, spread in time
@@ -59,13 +60,27 @@ def last_evaluation(run: Run) -> int:
     return max((int(row["step"]) for row in loggers.read_scores(run.folder.path) if "eval/score" in row), default=0)
 
 
+def first_evaluation_envs(config: elements.Config) -> Any:
+    """The first evaluation's environments, opening beside what follows; None without one, or in this process."""
+    if config.eval.first_episodes < 1 or config.run.debug:
+        return None
+    from dreamerv3_patches.drivers import Ahead
+
+    return Ahead(partial(_evaluation_envs, config))
+
+
+def _evaluation_envs(config: elements.Config) -> Any:
+    return open_envs(partial(eval_env, config), config.run.envs, parallel=not config.run.debug)
+
+
 def evaluate(run: Run, episodes: int) -> None:
     """Plays on the plain environment (section 4.2), writes scores, video and learning curve; Stopped if told to."""
     config, step = run.config, int(run.step)
     if episodes < 1:
         return
-    env = partial(eval_env, config)
-    played = play(run.agent, env, episodes, config.run.envs, film=1, parallel=not config.run.debug, stop=run.stop)
+    opened, run.evaluation_envs = run.evaluation_envs, None
+    driver = opened.take() if opened is not None else _evaluation_envs(config)
+    played = play(run.agent, driver, episodes, film=1, stop=run.stop)
     figures = summary(played)
     run.logger.add({**figures, **each(played)})
     run.logger.write()

@@ -19,7 +19,7 @@ from genreward_jax.learner import Learner
 from genreward_jax.making import make_rewarding_and_agent, make_run, overlaps, training_envs
 from genreward_jax.prefill import Policy
 from genreward_jax.progress import Progress
-from genreward_jax.run import Run, evaluate, last_evaluation, log, open_loop_report
+from genreward_jax.run import Run, evaluate, first_evaluation_envs, last_evaluation, log, open_loop_report
 from genreward_jax.rundir import RunDirectory
 from genreward_jax.startup import Startup
 from genreward_jax.stopping import StopSignal
@@ -174,18 +174,13 @@ def first_evaluation_and_driver(run: Run, started_at: int) -> embodied.Driver:
         if run.step == 0:
             evaluate(run, run.config.eval.first_episodes)
         return open_driver(parallel=False)
-    from dreamerv3_patches.drivers import open_beside
+    from dreamerv3_patches.drivers import Ahead
 
-    opening = open_beside(open_driver)
-    try:
+    with Ahead(open_driver) as opening:
         if run.step == 0:
             evaluate(run, run.config.eval.first_episodes)
             run.startup.mark("evaluation")
-        return opening.result()
-    except BaseException:
-        if opening.exception() is None:
-            opening.result().close()
-        raise
+        return opening.take()
 
 
 def _next(step: int, every: int) -> int:
@@ -204,16 +199,18 @@ def train(config: elements.Config) -> int:
     continued = folder.open(config)
     stop, startup = StopSignal(), Startup(folder.path)
     startup.mark("imports")
-    rewarding = run = None
+    rewarding = run = ahead = None
     try:
         if not continued:
             folder.keep_config(config)
         config = prepare_jax(config, bridge=bool(terms))
+        ahead = None if continued else first_evaluation_envs(config)
         rewarding, agent = make_rewarding_and_agent(config, terms, folder, startup)
         if rewarding.goal is not None:
             folder.check_goal(rewarding.goal.digest, config)
             rewarding.goal.save(folder / "goal")
         run = make_run(config, folder, agent, rewarding, stop, startup)
+        run.evaluation_envs = ahead
         folder.keep_config(config)
         provenance.keep(folder.path)
         return go(run, continued)
@@ -223,6 +220,8 @@ def train(config: elements.Config) -> int:
             folder.discard()
         raise
     finally:
+        if ahead is not None:
+            ahead.close()
         if rewarding is not None:
             rewarding.close()
         folder.close()

@@ -88,6 +88,13 @@ def test_failing_nvidia_smi_counts_as_none(tmp_path, monkeypatch):
 # --- Python ---------------------------------------------------------------------------------------------------
 
 
+def test_a_gpu_is_ruled_out_only_where_linux_shows_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "GPU_DEVICES", (str(tmp_path / "nvidiactl"), str(tmp_path / "dri")))
+    assert machine.surely_no_gpu("linux") and not machine.surely_no_gpu("darwin")
+    (tmp_path / "dri").mkdir()
+    assert not machine.surely_no_gpu("linux")
+
+
 def versions(**known):
     return lambda python: known.get(python.replace(".", "_"), ())
 

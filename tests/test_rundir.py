@@ -208,3 +208,19 @@ def test_a_run_says_once_what_each_of_its_starts_ran_on(tmp_path, monkeypatch):
 def test_an_unknown_logger_output_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="no logger output 'tensorbord'"):
         loggers.make_logger(tmp_path, ("tensorbord",), "name")
+
+
+def test_tensorboard_is_written_without_torch_in_the_process(tmp_path):
+    program = f"""
+import pathlib, sys
+from genreward_jax import loggers
+logger = loggers.make_logger(pathlib.Path({str(tmp_path)!r}), ("tensorboard",), "name")
+logger.add({{"train/loss": 3.5}})
+logger.write()
+logger.close()
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()

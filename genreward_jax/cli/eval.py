@@ -44,12 +44,8 @@ def run(argv: list[str]) -> int:
     out = Path(args.out or Path(args.run) / "eval" / f"{policy.step:012d}")
     print(f"Playing {args.episodes} episodes of {policy.config.task} at step {policy.step:,} ...", flush=True)
     seed = suites.EVALUATION_SEED if args.seed < 0 else args.seed
-    played = episodes.play(
-        policy.agent,
-        partial(suites.make_env, policy.config, seed=suites.seed_of(seed, 0), film=True),
-        args.episodes,
-        film=args.episodes,
-    )
+    envs = episodes.open_envs(partial(suites.make_env, policy.config, seed=suites.seed_of(seed, 0), film=True))
+    played = episodes.play(policy.agent, envs, args.episodes, film=args.episodes)
     artist = Artist()
     for index, episode in enumerate(played):
         if episode.frames:  # some environments show nothing

@@ -65,8 +65,11 @@ def make_simulator(task: str, max_steps: int) -> Any:
     Args:
         task: Underscore name.
         max_steps: Simulator steps an episode may take; it raises after that many.
+
+    Raises:
+        UserError: OpenGL does not work here.
     """
-    rendering.choose_backend()  # before MuJoCo is imported
+    rendering.gl_context()  # before MuJoCo is imported, which loads OpenGL as well and says nothing that helps
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     sim = ALL_V3_ENVIRONMENTS[check_task(task).replace("_", "-") + "-v3"](reward_function_version="v2")

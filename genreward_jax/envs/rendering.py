@@ -55,7 +55,7 @@ def choose_backend() -> str:
 
 def _nvidia_egl_works() -> bool:
     """Whether an NVIDIA GPU is here and draws through EGL, tried in a process of its own."""
-    if not (Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()):
+    if not machine.shows(machine.NVIDIA_DEVICES):
         return False
     info = probe("egl")
     return not info["error"] and not info["software"]
@@ -109,14 +109,14 @@ def resolve_quality(quality: str) -> str:
     """'fast' or 'full'; 'auto' is fast where OpenGL runs on the CPU and full where a GPU draws.
 
     Raises:
-        UserError: Another word, or an OpenGL that does not work.
+        UserError: Another word, or an OpenGL that does not work (where there is no GPU, who draws finds that out).
     """
     if quality not in QUALITIES:
         raise UserError(f"Rendering quality '{quality}' is unknown; it can be {', '.join(QUALITIES)}.")
     if quality != "auto":
         return quality
     backend = choose_backend()
-    if backend == "osmesa":  # always software: no process needed to find out
+    if backend == "osmesa" or machine.surely_no_gpu():  # software: no process needed to find out, which takes a second
         return "fast"
     info = probe(backend)
     if info["error"]:

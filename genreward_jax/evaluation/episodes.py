@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import embodied
@@ -40,27 +41,34 @@ class Stopped(Exception):
     """The evaluation was told to stop before its end."""
 
 
+def open_envs(make_env: Callable[[int], Any], envs: int = 1, parallel: bool = True) -> embodied.Driver:
+    """Environments for :func:`play`, each in a process of its own.
+
+    Args:
+        make_env: Makes the i-th environment; called in its process.
+        envs: Environments stepped together (a number the policy was compiled for already costs nothing).
+        parallel: False steps the environments in this process, for tests without rendering.
+    """
+    return embodied.Driver([partial(make_env, index) for index in range(envs)], parallel=parallel)
+
+
 def play(
     agent: Any,
-    make_env: Callable[[int], Any],
+    driver: embodied.Driver,
     episodes: int,
-    envs: int = 1,
     film: int = 1,
-    parallel: bool = True,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
-    """Plays ``episodes`` episodes in environments of their own processes.
+    """Plays ``episodes`` episodes and closes the environments.
 
     Args:
         agent: Has ``init_policy(n)`` and ``policy(carry, obs, mode)`` of embodied's agents.
-        make_env: Makes the i-th environment; called in its process.
-        episodes: How many; environment i plays episodes i, i + envs, ...
-        envs: Environments stepped together (a number the policy was compiled for already costs nothing).
+        driver: Of :func:`open_envs`. Environment i of n plays episodes i, i + n, ...
+        episodes: How many.
         film: Of how many episodes, from the first, the frames are kept.
-        parallel: False steps the environments in this process, for tests without rendering.
         stop: Asked after each step; True raises :class:`Stopped`.
     """
-    driver = embodied.Driver([lambda i=i: make_env(i) for i in range(envs)], parallel=parallel)
+    envs = driver.length
     finished: list[Episode] = []
     running = [Episode() for _ in range(envs)]
     started = list(range(envs))  # number of the episode that each environment plays

@@ -143,9 +143,17 @@ def test_auto_quality_follows_the_renderer(monkeypatch, renderer, quality):
     monkeypatch.setenv("MUJOCO_GL", "egl")
     answer = {"renderer": renderer, "software": rendering.is_software(renderer), "error": ""}
     monkeypatch.setattr(rendering, "probe", lambda backend: answer)
+    monkeypatch.setattr(rendering.machine, "surely_no_gpu", lambda: False)
     assert rendering.resolve_quality("auto") == quality
     assert rendering.resolve_quality("full") == "full"
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert rendering.resolve_quality("auto") == "fast"
+
+
+def test_where_there_is_no_gpu_nobody_asks_opengl(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(rendering, "probe", None)
+    monkeypatch.setattr(rendering.machine, "surely_no_gpu", lambda: True)
     assert rendering.resolve_quality("auto") == "fast"
 
 

@@ -52,7 +52,8 @@ class Agent:
 
 
 def played(success: bool, seen: bool = True) -> list[episodes.Episode]:
-    return episodes.play(Agent(), lambda index: Counting(success, seen), 2, film=2, parallel=False)
+    envs = episodes.open_envs(lambda index: Counting(success, seen), parallel=False)
+    return episodes.play(Agent(), envs, 2, film=2)
 
 
 def test_rows_are_those_that_were_played():
