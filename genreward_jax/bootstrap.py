@@ -28,9 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # A change in one of these makes a set-up out of date. Contents count and not dates, which git changes at will.
 INPUTS = ("setup.cfg", "setup.py", "pyproject.toml", "constraints.txt", "genreward_jax/bootstrap.py")
 INPUTS += ("genreward_jax/machine.py", "dreamerv3_patches/build.py")
-# With these come all of the packages that a run, its model process, its environments and the tests import.
-IMPORTED = ("genreward_jax.train", "torch_bridge.cogvideox", "torch_bridge.openclip", "torch_bridge.dinov3")
-IMPORTED += ("torch_bridge.denoiser", "torch_bridge.generate", "metaworld", "matplotlib.pyplot", "pytest")
+# With these come all of the packages that a run, its model process, its environments and the tests import. Classes are
+# named too: diffusers and transformers import what stands behind a name when it is asked for.
+IMPORTED = ("genreward_jax.train", "genreward_jax.artist", "torch_bridge.models", "torch_bridge.server", "metaworld")
+IMPORTED += ("torch_bridge.cogvideox", "torch_bridge.dinov3", "torch_bridge.openclip")
+IMPORTED += ("open_clip", "tensorboardX", "matplotlib.pyplot", "av", "pytest")
+IMPORTED += ("diffusers:AutoencoderKLCogVideoX", "diffusers:CogVideoXImageToVideoPipeline")
+IMPORTED += ("transformers:AutoTokenizer", "transformers:DINOv3ViTModel", "transformers:T5EncoderModel")
 
 
 def say(text: str) -> None:
@@ -160,7 +164,7 @@ class Setup:
         """
         if sys.dont_write_bytecode:
             what = "what is imported, compiled once, since PYTHONDONTWRITEBYTECODE is set"
-            self.step(what, ["-E", "-c", "import " + ", ".join(IMPORTED)])  # -E: without that variable
+            self.step(what, ["-E", "-c", import_program(IMPORTED)])  # -E: without that variable
 
     def step(self, what: str, arguments: list) -> None:
         """Runs the ``.venv``'s Python, its output in the log.
@@ -183,6 +187,15 @@ class Setup:
             for line in log.read().decode(errors="replace").strip().splitlines()[-12:]:
                 say("  " + line)
         raise SetupError(f"That step failed; {self.log} has all it said. The same command again goes on from here.")
+
+
+def import_program(names: tuple) -> str:
+    """A Python program that imports modules, and classes written as module:Class."""
+    lines = ["from torch_bridge.repairs import repair_torchvision", "repair_torchvision()"]
+    for name in names:
+        module, _, inside = name.partition(":")
+        lines.append(f"from {module} import {inside}" if inside else f"import {module}")
+    return "\n".join(lines)
 
 
 def wait(process: subprocess.Popen, every: float = 60.0) -> int:

@@ -1,13 +1,13 @@
 """The set-up: its steps, when it is done, and that it mends what was broken off."""
 
-import importlib.util
 import json
+import subprocess
 import sys
 
 import pytest
 
 from genreward_jax import bootstrap, machine
-from genreward_jax.bootstrap import IMPORTED, Setup, half_installed, pinned
+from genreward_jax.bootstrap import IMPORTED, Setup, half_installed, import_program, pinned
 from genreward_jax.machine import SetupError
 
 
@@ -102,8 +102,21 @@ def test_where_python_may_keep_no_bytecode_it_is_made_once(checkout, cpu_machine
     setup.run()
     flag, option, program = setup.steps[-1]
     assert (flag, option) == ("-E", "-c")  # -E: the variable that forbids it does not count
-    names = program.removeprefix("import ").split(", ")
-    assert names == list(IMPORTED) and all(importlib.util.find_spec(name) for name in names)
+    assert program == import_program(IMPORTED)
+    assert import_program(("a.b", "c:D")).endswith("\nimport a.b\nfrom c import D")
+
+
+def test_what_is_compiled_is_all_that_the_model_process_imports():
+    """The libraries import what is behind a name when it is asked for: what is left out is compiled at every start."""
+    program = f"""{import_program(IMPORTED)}
+import sys
+before = set(sys.modules)
+from torch_bridge.models import ModelSet
+ModelSet("embedded", {{"encode_video", "embed_image", "embed_text", "embed_state"}}, device="cpu")
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
 def test_torch_index_is_for_torch_alone(checkout, cpu_machine):
