@@ -50,7 +50,7 @@ def _measure(item: Item, family: str, config: object, scale: Scale, say: Callabl
         ask = lambda count: lambda: _ask(bridge, windows[:count])
         [_ask(bridge, windows[:count]) for count in counts]  # warm, each shape once
         say(name)
-        found = in_turns({count: ask(count) for count in counts}, 1 if scale.name == "quick" else 5, say)
+        found = in_turns({count: ask(count) for count in counts}, scale.other_rounds, say)
         for count, values in found.items():
             item.figures.append(Figure(f"{name}: {count} windows at once", "ms", values))
         most = max(counts)

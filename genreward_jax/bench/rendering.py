@@ -100,7 +100,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
                     for key, painter in painters.items()
                 }
                 say(f"{backend}: {title}")
-                found = in_turns(asked, 1 if scale.name == "quick" else 5, say)
+                found = in_turns(asked, scale.other_rounds, say)
                 for (size, quality), values in found.items():
                     item.figures.append(Figure(f"{backend} {size}x{size}, {quality}, {title}", "/s", values))
                 for size in SIZES[scale.name]:

@@ -17,6 +17,7 @@ class Scale:
         rounds: Of the training loop with one environment, all variants in each; see :meth:`rounds_of`.
         steps: Train steps in a round of item 2.
         step_rounds: Rounds of item 2.
+        other_rounds: Rounds of items 3 and 4.
         windows: Numbers of environments that ask for a reward at once.
         starts: Warm starts measured.
         flags: Laid over the preset.
@@ -29,6 +30,7 @@ class Scale:
     rounds: int
     steps: int
     step_rounds: int
+    other_rounds: int
     windows: tuple[int, ...]
     starts: int
     flags: tuple[str, ...] = ()
@@ -46,7 +48,16 @@ TINY = (
 ).split()
 
 SCALES = {
-    "quick": Scale("quick", "smoke", (1,), 1, 1, 1, 1, (1, 2), 1, tuple(TINY)),
-    "default": Scale("default", "cpu", (1, 4), 1, 3, 2, 4, (1, 4, 16), 1),
-    "full": Scale("full", "cpu", (1, 4, 16), 2, 8, 4, 12, (1, 2, 4, 8, 16), 5),
-}
+    "quick": Scale(
+        "quick", "smoke", envs=(1,), paid=1, rounds=1, steps=1, step_rounds=1, other_rounds=1, windows=(1, 2), starts=1,
+        flags=tuple(TINY),
+    ),
+    "default": Scale(
+        "default", "cpu", envs=(1, 4), paid=1, rounds=3, steps=2, step_rounds=4, other_rounds=3, windows=(1, 4, 16),
+        starts=1,
+    ),
+    "full": Scale(
+        "full", "cpu", envs=(1, 4, 16), paid=2, rounds=8, steps=4, step_rounds=12, other_rounds=5,
+        windows=(1, 2, 4, 8, 16), starts=5,
+    ),
+}  # fmt: skip
