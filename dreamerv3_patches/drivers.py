@@ -36,8 +36,9 @@ class Ahead:
         Raises:
             BaseException: What ``make`` raised.
         """
-        opening, self._opening = self._opening, None
-        return opening.result()
+        made = self._opening.result()
+        self._opening = None  # not before: who was interrupted while waiting has taken nothing
+        return made
 
     def close(self) -> None:
         """Closes what nobody took, once it is there."""

@@ -6,6 +6,7 @@ what it imports besides this file is up to the environment.
 
 import pickle
 import signal
+import threading
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,13 +16,38 @@ import portal
 
 from genreward_jax.orphans import end_with_parent
 
+FROM_TERMINAL = (signal.SIGINT, signal.SIGTERM)
+
 
 class EnvCrash(RuntimeError):
     """An environment's process ended without a word, or failed with an error that cannot travel."""
 
 
 class Process(portal.Process):
-    """portal's, but it ends with a parent that is killed while it starts: portal's own waits at a barrier for ever."""
+    """portal's, whose parent and child wait for each other at a barrier while the child starts, and for ever:
+
+    - the child ends with a parent that is killed meanwhile;
+    - the parent hears of a child that ends meanwhile, by :class:`EnvCrash`;
+    - Ctrl-C and SIGTERM, which come to the whole group, do not end a child that cannot ignore them yet.
+    """
+
+    def start(self) -> "Process":
+        over = threading.Event()
+        threading.Thread(target=self._break_barrier, args=(over,), name="barrier", daemon=True).start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # a child has its parent's mask
+        try:
+            return super().start()
+        except threading.BrokenBarrierError:
+            code = self.process.exitcode
+            raise EnvCrash(f"a process for an environment ended while it started, exit code {code}") from None
+        finally:
+            over.set()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what came in between arrives now
+
+    def _break_barrier(self, over: threading.Event, look_every: float = 0.2) -> None:
+        while not over.wait(look_every):
+            if self.process.pid is not None and not self.process.is_alive():
+                return self.ready.abort()
 
     @staticmethod
     def _wrapper(*args: Any) -> None:
@@ -38,7 +64,7 @@ def serve(index: int, pipe: Connection, ctor: bytes) -> None:
             ``('error', exception)`` go out. Waiting blocks: no polling, no sleeping.
         ctor: cloudpickle of a function without arguments that makes the environment.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # Sent to the whole group: the trainer saves, then closes the pipe.
+    for number in FROM_TERMINAL:  # Sent to the whole group: the trainer saves, then closes the pipe.
         signal.signal(number, signal.SIG_IGN)
     env = None
     try:

@@ -3,6 +3,7 @@
 Read :func:`train_loop` for the algorithm; :func:`train` around it opens the run directory and makes the parts.
 """
 
+import contextlib
 import sys
 import time
 from functools import partial
@@ -220,11 +221,12 @@ def train(config: elements.Config) -> int:
             folder.discard()
         raise
     finally:
-        if ahead is not None:
-            ahead.close()
-        if rewarding is not None:
-            rewarding.close()
-        folder.close()
+        with contextlib.ExitStack() as closing:  # each, last first, whatever becomes of the others
+            closing.callback(folder.close)
+            if rewarding is not None:
+                closing.callback(rewarding.close)
+            if ahead is not None:
+                closing.callback(ahead.close)
 
 
 def go(run: Run, continued: bool) -> int:
