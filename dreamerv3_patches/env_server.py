@@ -15,8 +15,7 @@ import cloudpickle
 import portal
 
 from genreward_jax.orphans import end_with_parent
-
-FROM_TERMINAL = (signal.SIGINT, signal.SIGTERM)
+from genreward_jax.stopping import FROM_TERMINAL, children_spared
 
 
 class EnvCrash(RuntimeError):
@@ -34,15 +33,14 @@ class Process(portal.Process):
     def start(self) -> "Process":
         over = threading.Event()
         threading.Thread(target=self._break_barrier, args=(over,), name="barrier", daemon=True).start()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # a child has its parent's mask
         try:
-            return super().start()
+            with children_spared():
+                return super().start()
         except threading.BrokenBarrierError:
             code = self.process.exitcode
             raise EnvCrash(f"a process for an environment ended while it started, exit code {code}") from None
         finally:
             over.set()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what came in between arrives now
 
     def _break_barrier(self, over: threading.Event, look_every: float = 0.2) -> None:
         while not over.wait(look_every):

@@ -16,6 +16,7 @@ import portal
 
 from dreamerv3_patches.env_server import portable
 from dreamerv3_patches.proxies import replace_names
+from genreward_jax.stopping import FROM_TERMINAL
 
 LOGS, CARRIED = "log/", "carried/"  # upstream's actor sends the replay nothing that is named log/
 REPLAY, LOGGER = "the trainer's replay", "the trainer's log"  # in place of addresses
@@ -42,7 +43,7 @@ def play(maker: bytes, index: int, args: elements.Config, errors: Any) -> None:
 
 def leave_signals_to_parent() -> None:
     """Ctrl-C and SIGTERM go to the whole group: the trainer saves, then ends its children."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in FROM_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from genreward_jax.stopping import children_spared
 from torch_bridge import shared
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -36,7 +37,7 @@ class Child:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        with theirs, open(log, "ab") as output:
+        with theirs, open(log, "ab") as output, children_spared():
             self._process = subprocess.Popen(
                 [spec.python or sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
