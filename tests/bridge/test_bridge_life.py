@@ -54,6 +54,17 @@ def test_a_killed_child_is_started_again_once(make_window, tmp_path):
         assert len(events) == 1
 
 
+def test_a_signal_to_the_group_spares_a_child_that_has_only_begun():
+    bridge = Bridge(BridgeSpec(), (), {})
+    bridge.start(wait=False)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(bridge._child._process.pid, number)
+        assert bridge.describe()["pid"] == bridge._child._process.pid and bridge.stats()["restarts"] == 0
+    finally:
+        bridge.close()
+
+
 def test_a_late_answer_is_an_error_and_closing_does_not_wait_for_it(make_window):
     spec = BridgeSpec(timeout=0.5)
     with Bridge(spec, (), {"slow": RewardSpec("user_rewards:Slow")}) as bridge:
