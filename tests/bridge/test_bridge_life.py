@@ -58,6 +58,8 @@ def test_a_signal_to_the_group_spares_a_child_that_has_only_begun():
     bridge = Bridge(BridgeSpec(), (), {})
     bridge.start(wait=False)
     try:
+        while bridge._child is None:
+            time.sleep(0.001)
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(bridge._child._process.pid, number)
         assert bridge.describe()["pid"] == bridge._child._process.pid and bridge.stats()["restarts"] == 0
