@@ -28,9 +28,11 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A half sentence naming the known names most like ``name``, or all of them when none is."""
+    """A half sentence: the known names most like ``name``, or else all of them (thirty, and how many more)."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}."
+    names = sorted(set(known))
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names[:30])}{more}."
 
 
 def parse(argv: list[str], preset: str = "", base: elements.Config | None = None) -> elements.Config:

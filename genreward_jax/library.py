@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -89,7 +90,7 @@ class GenReward:
         say: Callable[[str], None] = say,
     ) -> None:
         for name, count in {"interval": interval, "frames": frames, "threads": threads}.items():
-            if isinstance(count, bool) or int(count) != count or count < 1:
+            if not isinstance(count, numbers.Real) or isinstance(count, bool) or not count >= 1 or count % 1:
                 raise UserError(f"GenReward's {name} is {count}; it must be a whole number of 1 or more.")
         flags = {"alpha": alpha, "interval": int(interval), "frames": int(frames), "baseline": baseline}
         self.terms = named_terms(rewards, {**read_yaml("defaults")["reward"], **flags})

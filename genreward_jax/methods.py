@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,8 +111,8 @@ def _named_term(name: str, entry: Any, flags: dict[str, Any]) -> Term:
     if entry is None or "class" not in entry:
         raise UserError(f"There is no reward '{name}': {nearest(name, list(known))} Or write module:Class.")
     weight = entry.get("weight", 1.0)
-    weight = float(flags[weight] if isinstance(weight, str) else weight)
-    if not math.isfinite(weight):
+    weight = flags[weight] if isinstance(weight, str) else weight
+    if not isinstance(weight, numbers.Real) or not math.isfinite(weight):
         raise UserError(f"The weight of the reward '{name}' is {weight}; it must be a finite number.")
     own = {flag: flags[flag] for flag in entry.get("flags", [])}
     shared = {"interval": flags["interval"], "frames": flags["frames"]}
@@ -125,4 +126,4 @@ def _named_term(name: str, entry: Any, flags: dict[str, Any]) -> Term:
         )
     settings = {**shared, **own, **entry.get("settings", {})}
     reward(None, **settings)  # its own checks of its settings
-    return Term(name, entry["class"], weight, settings)
+    return Term(name, entry["class"], float(weight), settings)

@@ -55,7 +55,10 @@ class RunDirectory:
         try:
             return elements.Config.load(str(self.config_file))
         except Exception as error:
-            raise UserError(f"{self.config_file} cannot be read ({error}); choose another LOGDIR.") from None
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"{self.config_file} is damaged ({said}): restore it, or name another run or LOGDIR."
+            ) from None
 
     def open(self, config: elements.Config) -> bool:
         """Locks the folder and checks that it holds this run or none; gives whether a run is continued.

@@ -1,5 +1,6 @@
 """``score``: judges rewards on fixed episodes before GPU days are spent on them."""
 
+import math
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -169,7 +170,9 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
     try:
         for scorer in scorers:
             scorer.check(context)
-        trajectories = _episodes(args, config, context)
+        if not _makes_goals(config):
+            context.goal()  # a video that cannot be read is said before minutes of drawing
+        trajectories = _episodes(args, config, context, any(scorer.reads_networks for scorer in scorers))
         own = any(trajectory.behaviour == "expert" and trajectory.task for trajectory in trajectories)
         judged = judge(scorers, trajectories, context, _other_tasks(args, config, own), _say)
         goal = context.goal()
@@ -196,7 +199,9 @@ def _score(args: Namespace, configs: _Configs, scorers: list, out: Path, argv: l
     return 0
 
 
-def _episodes(args: Namespace, config: elements.Config, context) -> list:
+def _episodes(args: Namespace, config: elements.Config, context, with_networks: bool) -> list:
+    from genreward_jax import suites
+    from genreward_jax.score.forward_backward import check_given
     from genreward_jax.score.given import load
     from genreward_jax.score.runs import run_episodes
     from genreward_jax.score.trajectories import make_set
@@ -204,6 +209,8 @@ def _episodes(args: Namespace, config: elements.Config, context) -> list:
     start, found = time.perf_counter(), []
     if args.data:  # a mistake in it is said before minutes of drawing
         found += load(args.data, args.camera, size=context.bridge.frame_size)
+        if with_networks:
+            check_given(found, math.prod(suites.spaces(config)[1]["action"].shape))
     if args.run:
         found = run_episodes(args.run, context.task, args.episodes) + found
     if args.task_given or not args.data:

@@ -117,6 +117,7 @@ class OfflineNetworks:
                 context.fb_goal(self._fb),
                 objective=objective,
                 updates=UPDATES,
+                seed=int(context.config.seed),
                 progress=lambda done, _: bar.update(done - bar.n),
             )
 
@@ -151,6 +152,12 @@ def offline_settings(section: Mapping[str, Any], objective: str) -> dict[str, An
 def _repeated(row: np.ndarray, count: int) -> np.ndarray:
     """(count, ...) of the same row, without a copy."""
     return np.broadcast_to(row, (count, *row.shape))
+
+
+def check_given(trajectories: list[Trajectory], wanted: int) -> None:
+    """Refuses a user's own episodes without actions before minutes are spent on others."""
+    for trajectory in trajectories:
+        _check_actions(trajectory, wanted)
 
 
 def _check_actions(trajectory: Trajectory, wanted: int) -> None:

@@ -75,8 +75,10 @@ def _scorer(name: str, method_config: Callable[[str], elements.Config]) -> TermS
         return TermScorer(name, [term(name, 1.0)])
     methods = read_yaml("methods")
     if name not in methods:
-        known = [*VIDEO, *FB, *CONTROLS, *methods]
-        raise UserError(f"There is no reward or method '{name}': {nearest(name, known)} Or name a class, module:Class.")
+        known = {*VIDEO, *FB, *CONTROLS, *methods} - {"none"}
+        raise UserError(
+            f"There is no reward or method '{name}': {nearest(name, list(known))} Or name a class, module:Class."
+        )
     config = method_config(name)
     terms = load_method(name, dict(config.reward))
     if not terms:

@@ -11,7 +11,8 @@ import pytest
 from genreward_jax import config as config_lib
 from genreward_jax.cli import score as verb
 from genreward_jax.errors import UserError
-from genreward_jax.score import forward_backward, runs, scorers
+from genreward_jax.fb import offline
+from genreward_jax.score import forward_backward, runs, scorers, trajectories
 from genreward_jax.score.context import Context
 from genreward_jax.score.names import with_mixed
 from genreward_jax.score.trajectories import Trajectory
@@ -205,6 +206,17 @@ def test_networks_are_trained_on_other_episodes_and_features_are_kept(tmp_path, 
     assert abs(seen.mean()) < 1e-3 and abs(seen.std() - 1) < 1e-3  # over what they were trained on
 
 
+def test_the_seed_is_the_networks_own(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(offline, "train", lambda *args, seed, **rest: seeds.append(seed))
+    for flags in ([], ["--seed", "7"]):
+        context = Context(config_lib.parse([*FLAGS.split()[:-2], *flags]), say=lambda text: None)
+        context.fb_episodes, context.embed_all = lambda mixed: [walk(0)], lambda episodes, fb: []
+        context.fb_goal = lambda fb: None
+        forward_backward.OfflineNetworks(context, "measure", False)
+    assert seeds == [0, 7]
+
+
 def test_a_run_s_networks_are_asked_about_the_row_s_frame(monkeypatch):
     """At the agent's size, with its embedding where F sees that; not where F sees what the rows before have made."""
     space = lambda *shape: SimpleNamespace(shape=shape)
@@ -258,11 +270,18 @@ MISTAKES = {
     "other task": ("--tasks door_open,door_clos", "door_close"),
     "other tasks of one video": ("--goal.source {file} --tasks door_open", "leave one of them out"),
     "data": ("--data {folder}", "name their task (TASK=)"),
+    "goal": ("--goal.source {folder}/nowhere.mp4", "nowhere.mp4"),
     "networks for data": (
         "--data {folder} --goal.source {file} --rewards fb_measure",
         "fb_measure_mix (REWARDS=) trains",
     ),
 }
+
+
+def test_episodes_without_actions_are_refused_before_others_are_drawn(goal, tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectories, "make_set", None)
+    with pytest.raises(UserError, match="r_FB needs the 4 numbers of each action"):
+        verb.run([*FLAGS.split(), "--data", str(tmp_path), "--rewards", "fb_measure"])
 
 
 @pytest.mark.parametrize("name", MISTAKES)
