@@ -1,7 +1,8 @@
-"""What the official code of distribution ``dreamer`` 3.3.1 needs to run on today's libraries, and nothing else.
+"""What the official code of distribution ``dreamer`` 3.3.1 needs to run on today's libraries.
 
 Each repair names the upstream functions it leans on; ``watch.py`` keeps their hashes, so that a new upstream cannot
-slip under a repair unseen. Speed-ups live apart, in ``speedups.py``.
+slip under a repair unseen. Speed-ups live apart: of the train step in ``speedups.py``, of the start in
+``initialising.py``. One comes with a repair: the driver's environments wait for a message without upstream's sleep.
 """
 
 import functools

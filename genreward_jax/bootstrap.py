@@ -28,9 +28,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # A change in one of these makes a set-up out of date. Contents count and not dates, which git changes at will.
 INPUTS = ("setup.cfg", "setup.py", "pyproject.toml", "constraints.txt", "genreward_jax/bootstrap.py")
 INPUTS += ("genreward_jax/machine.py", "dreamerv3_patches/build.py")
-# With these come all of the packages that a run, its model process, its environments and the tests import. Classes are
-# named too: diffusers and transformers import what stands behind a name when it is asked for.
-IMPORTED = ("genreward_jax.train", "genreward_jax.artist", "torch_bridge.models", "torch_bridge.server", "metaworld")
+# With these come nearly all of the packages that a run, its model process, its environments and the tests import (not
+# OpenGL's, which import only where it draws). Classes are named too: diffusers and transformers import what stands
+# behind a name when it is asked for.
+IMPORTED = ("genreward_jax.train", "genreward_jax.artist", "dreamerv3_patches.agent", "metaworld")
+IMPORTED += ("torch_bridge.models", "torch_bridge.server")
 IMPORTED += ("torch_bridge.cogvideox", "torch_bridge.dinov3", "torch_bridge.openclip")
 IMPORTED += ("open_clip", "tensorboardX", "matplotlib.pyplot", "av", "pytest")
 IMPORTED += ("diffusers:AutoencoderKLCogVideoX", "diffusers:CogVideoXImageToVideoPipeline")

@@ -27,8 +27,9 @@ class Figure:
         return statistics.median(self.values)
 
     def as_dict(self) -> dict[str, Any]:
-        """With median, least and largest, as bench.json holds it."""
-        spread = {"median": self.median, "least": min(self.values), "largest": max(self.values)}
+        """With median, least and largest, as bench.json holds it; of a single value the last two are null."""
+        least, largest = (min(self.values), max(self.values)) if len(self.values) > 1 else (None, None)
+        spread = {"median": self.median, "least": least, "largest": largest}
         return {"name": self.name, "unit": self.unit, **spread, "values": self.values, "note": self.note}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genreward_jax import machine
 from genreward_jax.bench import floor
 from genreward_jax.bench.apart import Apart
 from genreward_jax.bench.figures import Figure, Item, Ratio, in_turns, quotients
@@ -83,6 +84,11 @@ def backends(scale: Scale) -> list[str]:
     return [chosen, *(name for name in others if not rendering.probe(name)["error"])]
 
 
+def draws_on_cpu(backend: str) -> bool:
+    """Whether that OpenGL draws in the memory whose copying is measured, and in no GPU's."""
+    return backend == "osmesa" or machine.surely_no_gpu()
+
+
 def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Path) -> Item:
     """Drawings and environment steps a second, variants in turns; a picture of full, fast and their difference."""
     item = Item(f"pictures a second of {TASK}")
@@ -107,7 +113,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
                     ratio = quotients(found[size, "fast"], found[size, "full"])
                     goal = GOAL if (size, what) == (64, "draw") else None
                     item.figures.append(Ratio(f"{backend} {size}x{size}, fast / full, {title}", "", ratio, goal=goal))
-            for (size, quality), painter in painters.items() if backend == "osmesa" else ():
+            for (size, quality), painter in painters.items() if draws_on_cpu(backend) else ():
                 moved = painter.call("bytes")
                 note = f"{moved / 1e6:.3g} MB: every mesh corner and every pixel's colour and depth, moved once"
                 name = f"{backend} {size}x{size}, {quality}, ceiling of drawing"
@@ -119,7 +125,7 @@ def measure(scale: Scale, flags: list[str], say: Callable[[str], None], out: Pat
                 item.figures.append(Figure(name, "", [float(difference.mean())], "shadows included"))
                 if backend == chosen[0] and size == 64:
                     _save(out / "rendering.png", full, fast, difference)
-    if set(chosen) != {"osmesa"}:
+    if not all(map(draws_on_cpu, chosen)):
         item.notes.append("no ceiling where a GPU may draw: how fast its own memory is copied is not measured here")
     item.notes += ["full: Meta-World's own settings; the picture: bench/rendering.png, full, fast, their difference"]
     return item
