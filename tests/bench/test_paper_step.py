@@ -20,7 +20,7 @@ def test_the_title_says_the_sizes_that_were_measured(preset, sizes):
 
 
 def test_an_agent_learns_the_same_with_and_without_the_speed_ups():
-    """A whole agent over steps that move it far, so that a wrong slope would show in its losses."""
+    """A whole agent over steps that move it far: a slope in a wrong direction shows (a factor the optimizer hides)."""
     flags = [*TINY, *paper_step.MOVING, "--agent.opt.lr", "1e-3", "--agent.*outscale", "1.0"]
     losses, moved = [], []
     for switches in (PLAIN, {}):
