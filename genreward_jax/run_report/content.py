@@ -86,12 +86,13 @@ def gather(folder: Path, plan: Plan) -> Report:
 
 def lines_of(runs: Sequence[Run]) -> list[Line]:
     """The runs by task and by what they are beside their seed, in the order of their paths."""
-    found: dict[tuple[str, str], Line] = {}
+    found: dict[tuple, Line] = {}
     for index, run in enumerate(runs):
-        changed = [f"{flag.rpartition('.')[2]} {value}" for flag, value, _ in changes(run)]
+        changed = [(flag.rpartition(".")[2], str(value)) for flag, value, _ in changes(run)]
         reward = [] if run.env_reward == "dense" else [f"{run.env_reward} reward"]
-        label = ", ".join([run.method, *reward, *changed])
-        found.setdefault((run.task, label), Line(run.task, label, [])).runs.append((index, run))
+        label = ", ".join([run.method, *reward, *(f"{flag} {Path(value).name}" for flag, value in changed)])
+        key = run.task, run.method, run.env_reward, *changed  # files of one name may lie in several folders
+        found.setdefault(key, Line(run.task, label, [])).runs.append((index, run))
     presets = {run.flat["preset"] for run in runs}
     if len(presets) > 1:
         for line in found.values():
