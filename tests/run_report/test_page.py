@@ -131,6 +131,15 @@ def test_means_are_over_the_seeds(report):
     assert line.mean() == [[0, 2.25, 0.0], [300, 30.0, 0.0], [600, 150.0, 0.5]]
 
 
+def test_a_goal_file_goes_by_its_name_and_two_of_one_name_stay_two_lines(tmp_path):
+    for number, place in enumerate(("a", "b")):
+        goal = ("--goal.source", f"/somewhere/{place}/fork.mp4")
+        write_run(tmp_path / place, *flags(method="genreward", seed=number), *goal, returns=RETURNS)
+    lines = content.lines_of(content.find(tmp_path))
+    assert [line.label for line in lines] == ["genreward, source fork.mp4"] * 2
+    assert [len(line.runs) for line in lines] == [1, 1]
+
+
 def test_large_videos_are_copied_beside_the_page(report, tmp_path, monkeypatch):
     monkeypatch.setattr(page_lib, "BUDGET", 1000)
     path = page_lib.write(report, tmp_path / "large.html")
