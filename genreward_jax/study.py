@@ -99,14 +99,21 @@ def carry_out(runs: list[StudyRun], work: Path, out: Path, say: Callable[[str], 
 
 
 def curve(logdir: Path) -> list[dict[str, Any]]:
-    """Episodes and evaluations of a run, each a dict with :data:`COLUMNS`, by step."""
-    rows = []
+    """Episodes and evaluations of a run, each a dict with :data:`COLUMNS`, by step.
+
+    A run that was stopped before its first checkpoint evaluates step 0 again: the last evaluation of a step counts.
+    """
+    rows, evaluated = [], {}
     for line in read_scores(logdir):
         for kind in ("episode", "eval"):
             if f"{kind}/score" in line:
                 values = {name: line.get(f"{kind}/{name}", "") for name in COLUMNS[2:]}
-                rows.append({"step": int(line["step"]), "kind": kind, **values})
-    return sorted(rows, key=lambda row: row["step"])
+                row = {"step": int(line["step"]), "kind": kind, **values}
+                if kind == "eval":
+                    evaluated[row["step"]] = row
+                else:
+                    rows.append(row)
+    return sorted([*rows, *evaluated.values()], key=lambda row: row["step"])
 
 
 def table(run: StudyRun, logdir: Path, rows: list[dict[str, Any]]) -> str:

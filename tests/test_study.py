@@ -95,6 +95,15 @@ def test_a_csv_says_what_made_it_and_a_foreign_one_is_refused(tmp_path):
         study.read(tmp_path)
 
 
+def test_of_a_step_that_was_evaluated_twice_the_last_counts(tmp_path):
+    """A run that was stopped before its first checkpoint begins again."""
+    scores(tmp_path / "run", [200])
+    with (tmp_path / "run" / "scores.jsonl").open("a") as file:
+        file.write('{"step": 200, "eval/score": 7.0}\n')
+    evaluated = [row for row in study.curve(tmp_path / "run") if row["kind"] == "eval"]
+    assert [(row["step"], row["score"]) for row in evaluated] == [(200, 7.0)]
+
+
 def test_unknown_conditions_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="no condition 'spars'.*sparse"):
         study.plan(conditions=["spars"])
