@@ -211,6 +211,11 @@ def test_a_users_own_reward_that_is_not_there_is_a_sentence():
         methods.import_reward("no_such_module:Thing")
 
 
+def test_names_are_all_there_or_counted():
+    assert config_lib.nearest("zzz", ["b", "a", "b"]) == "there are a, b."
+    assert config_lib.nearest("zzz", [f"name{i:02}" for i in range(40)]).endswith("name29 and 10 more.")
+
+
 def test_differences_name_what_changed():
     old = elements.Config({"a": 1, "b": {"c": [1, 2], "d": "x"}})
     new = old.update({"a": 2, "b.d": "y"})

@@ -149,6 +149,9 @@ MISTAKES = {
     "fb": ((moving(4),), {"rewards": "fb"}, "Dreamer agent's own networks"),
     "weight": ((moving(4),), {"alpha": float("inf")}, "finite"),
     "interval": ((moving(4),), {"interval": 0}, "interval is 0"),
+    "interval's kind": ((moving(4),), {"interval": "a"}, "interval is a; it must be a whole number"),
+    "interval without end": ((moving(4),), {"interval": float("inf")}, "interval is inf"),
+    "weight's kind": ((moving(4),), {"alpha": "a"}, "'video' is a; it must be a finite number"),
     "baseline": ((moving(4),), {"baseline": "mean"}, "none or still"),
 }
 

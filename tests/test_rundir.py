@@ -224,3 +224,10 @@ print("torch" in sys.modules)
     assert done.stdout.strip() == "False", done.stderr
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"train/loss" in events.read_bytes()
+
+
+def test_a_damaged_configuration_is_one_sentence(tmp_path):
+    (tmp_path / "config.yaml").write_text("task: x\nreward: [\n")
+    with pytest.raises(UserError, match="config.yaml is damaged .*: restore it, or name another run") as error:
+        RunDirectory(str(tmp_path)).saved_config()
+    assert "\n" not in str(error.value)
