@@ -86,7 +86,8 @@ def test_an_interrupted_item_may_end_what_it_started(tmp_path, monkeypatch):
     """A child that is told nothing is interrupted, and only then killed; nothing is begun after it."""
     monkeypatch.setattr(bench, "GRACE", 5.0)
     tidies = f"""
-import pathlib, time
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests in the background may have it ignored
 try:
     pathlib.Path({str(tmp_path / "ready")!r}).touch()
     time.sleep(600)
@@ -100,7 +101,8 @@ finally:
         if number == "2":
             running.append(subprocess.Popen([sys.executable, "-c", tidies]))
             return running[0].wait(), {}
-        while not (tmp_path / {"1": "ready"}.get(number, "tidy")).exists():
+        end = time.monotonic() + 60
+        while not (tmp_path / {"1": "ready"}.get(number, "tidy")).exists() and time.monotonic() < end:
             time.sleep(0.01)
         return 0, {}
 
