@@ -43,7 +43,7 @@ def test_a_whole_command_writes_what_was_found(goal, tmp_path, monkeypatch, caps
     monkeypatch.setattr(scorers, "networks_for", lambda context, *which: FakeNetworks())
     frames = np.zeros((LENGTH + 1, 64, 64, 3), np.uint8)
     (tmp_path / "mine").mkdir()
-    np.savez(tmp_path / "mine" / "dark.npz", frames=frames)
+    np.savez(tmp_path / "mine" / "dark.npz", frames=frames, actions=np.zeros((LENGTH, 4), np.float32))
     rewards = "video,tests.score.user_reward:Brightness,fb_measure"
     argv = [*FLAGS.split(), "--goal.source", goal, "--rewards", rewards, "--episodes", "1"]
     argv += ["--bridge.python", numpy_alone(tmp_path / "venv")]  # for the user's class: it has none of our packages
