@@ -16,6 +16,7 @@ import numpy as np
 from genreward_jax import loggers, parts
 from genreward_jax.evaluation.episodes import Episode
 from genreward_jax.orphans import end_with_parent
+from genreward_jax.stopping import FROM_TERMINAL
 
 FPS = 16.0  # of episodes' videos: an agent step each
 
@@ -51,7 +52,7 @@ class Artist:
 def _begin() -> None:
     """What the process does first: leaves signals to the trainer, and sees to it that it does not outlive it."""
     end_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the trainer closes it
+    for number in FROM_TERMINAL:  # sent to the whole group: the trainer closes it
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genreward_jax.errors import UserError
-from genreward_jax.stopping import StopSignal
+from genreward_jax.stopping import FROM_TERMINAL, StopSignal
 from genreward_jax.sweep import table
 from genreward_jax.sweep.board import Board
 from genreward_jax.sweep.claim import NAME as CLAIM
@@ -111,7 +111,7 @@ class _Sweeping:
 
     def carry_out(self) -> dict[str, str]:
         """Until nothing is left to do, or it was stopped and all trainings have saved."""
-        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        kept = {number: signal.getsignal(number) for number in FROM_TERMINAL}
         stop, began = StopSignal(), time.monotonic()
         try:
             while (self.waiting or self.flying) and not (self.stopping and not self._running()):
