@@ -285,7 +285,8 @@ def test_episodes_without_actions_are_refused_before_others_are_drawn(goal, tmp_
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence(name, tmp_path):
+def test_a_mistake_is_one_sentence_before_anything_is_drawn(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectories, "make_set", None)
     (tmp_path / "file").touch()
     flags, text = MISTAKES[name]
     flags = flags.format(file=tmp_path / "file", folder=tmp_path)
